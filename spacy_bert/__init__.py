@@ -1,0 +1,1 @@
+"""BERT as a native citizen of spaCy."""

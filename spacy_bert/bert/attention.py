@@ -1,0 +1,167 @@
+"""Self-attention over packed sequences: one function, three backends.
+
+Only here do sequence borders matter. The backends agree to 1e-5 in fp32:
+
+* ``grouped``: sequences of exactly the same length form one dense batch for
+  `scaled_dot_product_attention`. No padding, no mask; right on every device and precision.
+* ``varlen``: one call of `torch.nn.attention.varlen.varlen_attn` for all sequences; CUDA,
+  half precision, no attention dropout.
+* ``explicit``: the softmax written out, when the attention weights themselves are wanted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+varlen_attn: Any
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # torch < 2.10
+    varlen_attn = None
+
+Backend = Literal["grouped", "varlen", "explicit"]
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionPlan:
+    """How the rows of a packed batch attend to each other; made once, used by every layer.
+
+    Attributes:
+        backend: which of the three ways computes it.
+        lengths: sequence lengths in the order in which the layers see them.
+        groups: (sequences, length) of each run of equally long sequences, in that order.
+        order: rows of the batch in the order in which the layers see them, (total,), or None
+            if that is the batch's own order.
+        inverse: takes the layers' order back to the batch's, (total,), or None.
+        sequence_order: sequences in the order in which the layers see them, on the host.
+        borders: cumulative lengths with a leading 0, (sequences + 1,) int32, for `varlen`.
+    """
+
+    backend: Backend
+    lengths: tuple[int, ...]
+    groups: tuple[tuple[int, int], ...]
+    order: Tensor | None
+    inverse: Tensor | None
+    sequence_order: np.ndarray
+    borders: Tensor | None
+
+    @classmethod
+    def build(
+        cls, lengths: tuple[int, ...], *, backend: Backend, device: torch.device
+    ) -> AttentionPlan:
+        """Plan for sequences of the given lengths; sorts them by length unless `varlen`."""
+        sizes = np.asarray(lengths, dtype=np.int64)
+        if backend == "varlen":
+            borders = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+            return cls(
+                backend=backend,
+                lengths=lengths,
+                groups=(),
+                order=None,
+                inverse=None,
+                sequence_order=np.arange(len(sizes)),
+                borders=torch.from_numpy(borders).to(device, non_blocking=True),
+            )
+        sequence_order = np.argsort(sizes, kind="stable")
+        sorted_sizes = sizes[sequence_order]
+        unique, counts = np.unique(sorted_sizes, return_counts=True)
+        order = inverse = None
+        if (sequence_order[1:] < sequence_order[:-1]).any():
+            starts = np.cumsum(sizes) - sizes
+            new_starts = np.cumsum(sorted_sizes) - sorted_sizes
+            rows = np.repeat(starts[sequence_order] - new_starts, sorted_sizes)
+            rows += np.arange(len(rows))
+            back = np.empty_like(rows)
+            back[rows] = np.arange(len(rows))
+            order = torch.from_numpy(rows).to(device, non_blocking=True)
+            inverse = torch.from_numpy(back).to(device, non_blocking=True)
+        return cls(
+            backend=backend,
+            lengths=tuple(sorted_sizes.tolist()),
+            groups=tuple(zip(counts.tolist(), unique.tolist(), strict=True)),
+            order=order,
+            inverse=inverse,
+            sequence_order=sequence_order,
+            borders=None,
+        )
+
+    def arrange(self, rows: Tensor) -> Tensor:
+        """Rows of the batch in the layers' order, (total, ...)."""
+        return rows if self.order is None else rows[self.order]
+
+    def restore(self, rows: Tensor) -> Tensor:
+        """Rows of the layers back in the batch's order, (total, ...)."""
+        return rows if self.inverse is None else rows.index_select(0, self.inverse)
+
+    def expand(self, per_sequence: Tensor) -> Tensor:
+        """One row a sequence (batch order) -> one row a piece (layers' order)."""
+        device = per_sequence.device
+        rows = np.repeat(self.sequence_order, self.lengths)
+        return per_sequence[torch.from_numpy(rows).to(device)]
+
+
+def select_backend(
+    *, device: torch.device, dtype: torch.dtype, dropout: float, weights: bool
+) -> Backend:
+    """The fastest backend that can do what is asked.
+
+    Args:
+        device: where the network lives.
+        dtype: precision in which queries, keys and values will come.
+        dropout: rate of attention dropout in this pass.
+        weights: whether the attention weights are wanted.
+    """
+    if weights:
+        return "explicit"
+    half = dtype in (torch.float16, torch.bfloat16)
+    if varlen_attn is not None and device.type == "cuda" and half and dropout == 0.0:
+        return "varlen"
+    return "grouped"
+
+
+def packed_attention(
+    qkv: Tensor, plan: AttentionPlan, *, dropout: float
+) -> tuple[Tensor, list[Tensor] | None]:
+    """Scaled dot-product attention inside each sequence (Vaswani et al. 2017, section 3.2).
+
+    Args:
+        qkv: queries, keys and values, (total, 3, heads, head size), in the plan's order.
+        plan: the sequences' borders.
+        dropout: rate of attention dropout.
+
+    Returns:
+        The heads' outputs, (total, heads, head size), and the attention weights, one
+        (heads, length, length) tensor for each sequence in the plan's order, if the backend
+        is `explicit`. Dropout is not applied to the weights returned.
+    """
+    if plan.backend == "varlen":
+        longest = max(plan.lengths)
+        query, key, value = qkv.unbind(1)
+        return varlen_attn(query, key, value, plan.borders, plan.borders, longest, longest), None
+    context: list[Tensor] = []
+    weights: list[Tensor] = []
+    start = 0
+    for count, length in plan.groups:
+        rows = qkv[start : start + count * length]
+        # (count, length, 3, heads, size) -> three views (count, heads, length, size)
+        query, key, value = (
+            rows.view(count, length, *rows.shape[1:]).permute(2, 0, 3, 1, 4).unbind(0)
+        )
+        if plan.backend == "explicit":
+            scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+            probabilities = scores.softmax(-1)
+            weights.extend(probabilities.unbind(0))
+            heads = F.dropout(probabilities, dropout, training=dropout > 0.0) @ value
+        else:
+            heads = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        context.append(heads.transpose(1, 2).flatten(0, 1))
+        start += count * length
+    joined = context[0] if len(context) == 1 else torch.cat(context)
+    return joined, weights if plan.backend == "explicit" else None

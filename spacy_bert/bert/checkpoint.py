@@ -1,0 +1,187 @@
+"""Checkpoints: Hugging Face directories, read and written.
+
+A directory holds `config.json` and `model.safetensors` (one file, or shards with an index);
+`pytorch_model.bin` is read too, without unpickling code. Tokenizer files are not touched here.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from spacy_bert.bert.config import BertConfig
+from spacy_bert.bert.encoder import BertModel
+from spacy_bert.bert.heads import BertForPreTraining
+from spacy_bert.bert.names import hf_names, normalize_hf, to_hf
+from spacy_bert.files import replacing
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+PICKLE_FILE = "pytorch_model.bin"
+
+
+def load_config(directory: str | Path) -> BertConfig:
+    """The configuration of a checkpoint directory.
+
+    Raises:
+        ValueError: names the file and what is wrong with it.
+    """
+    path = Path(directory)
+    if not path.is_dir():
+        raise ValueError(f"{path}: no such directory; give one that holds a {CONFIG_FILE}")
+    if not (path / CONFIG_FILE).is_file():
+        raise ValueError(f"{path / CONFIG_FILE}: not found; is this a BERT checkpoint directory?")
+    return BertConfig.from_hf(path / CONFIG_FILE)
+
+
+def load_encoder(directory: str | Path) -> BertModel:
+    """The encoder of a checkpoint, with its pooler if it has one.
+
+    Raises:
+        ValueError: names the file and the tensor that is missing or has another shape.
+    """
+    path = Path(directory)
+    config = load_config(path)
+    source, tensors = read_tensors(path)
+    pooler = "bert.pooler.dense.weight" in tensors
+    model = BertModel(config, pooler=pooler)
+    _fill(model, tensors, prefix="bert.", source=source)
+    return model
+
+
+def load_pretraining(directory: str | Path) -> BertForPreTraining:
+    """The encoder and both pre-training heads.
+
+    Parts that the checkpoint lacks (pooler, MLM head, NSP head) are drawn afresh, with a warning.
+
+    Raises:
+        ValueError: names the file and the tensor that is missing or has another shape.
+    """
+    path = Path(directory)
+    config = load_config(path)
+    source, tensors = read_tensors(path)
+    _refuse_untied_decoder(tensors, source)
+    model = BertForPreTraining(config)
+    fresh = []
+    for part, module in (
+        ("bert.pooler.", model.bert.pooler),
+        ("mlm.", model.mlm),
+        ("nsp.", model.nsp),
+    ):
+        assert module is not None
+        names = [hf for name in module.state_dict() for hf in hf_names(part + name)]
+        if any(name in tensors for name in names):
+            _fill(module, tensors, prefix=part, source=source)
+        else:
+            fresh.append(part.rstrip("."))
+    if fresh:
+        warnings.warn(f"{source} has no {', '.join(fresh)}: drawn afresh", stacklevel=2)
+    _fill(model.bert.embeddings, tensors, prefix="bert.embeddings.", source=source)
+    _fill(model.bert.layers, tensors, prefix="bert.layers.", source=source)
+    return model
+
+
+def save_pretrained(model: BertModel | BertForPreTraining, directory: str | Path) -> None:
+    """Write `config.json` and `model.safetensors` under Hugging Face's names.
+
+    `transformers.BertForPreTraining.from_pretrained` (or `BertModel`) reads the result. Each file
+    is complete or absent: it is written beside its place and renamed.
+    """
+    path = Path(directory)
+    path.mkdir(parents=True, exist_ok=True)
+    prefix = "bert." if isinstance(model, BertModel) else ""
+    state = {prefix + name: tensor for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in to_hf(state).items()}
+    config = model.config.to_hf()
+    if isinstance(model, BertModel):
+        config["architectures"] = ["BertModel"]
+    with replacing(path / WEIGHTS_FILE) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    with replacing(path / CONFIG_FILE) as temporary:
+        temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
+
+
+def read_tensors(directory: Path) -> tuple[Path, dict[str, Tensor]]:
+    """All tensors of a checkpoint under normalized Hugging Face names, and the file they are from.
+
+    Raises:
+        ValueError: if there is no weights file, or it is damaged; names the file.
+    """
+    if (directory / WEIGHTS_FILE).is_file():
+        source = directory / WEIGHTS_FILE
+        raw = _read_safetensors([source])
+    elif (directory / INDEX_FILE).is_file():
+        source = directory / INDEX_FILE
+        raw = _read_safetensors(_shards(source))
+    elif (directory / PICKLE_FILE).is_file():
+        source = directory / PICKLE_FILE
+        raw = _read_pickle(source)
+    else:
+        raise ValueError(
+            f"{directory}: holds no weights; expected {WEIGHTS_FILE}, {INDEX_FILE} or {PICKLE_FILE}"
+        )
+    return source, {normalize_hf(name): tensor for name, tensor in raw.items()}
+
+
+def _read_safetensors(files: Iterable[Path]) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            tensors.update(load_file(file))
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{file}: damaged or truncated safetensors file ({error}); fetch it again"
+            ) from None
+    return tensors
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"{index}: not an index of safetensors shards ({error!r})") from None
+    return [index.parent / name for name in names]
+
+
+def _read_pickle(file: Path) -> dict[str, Tensor]:
+    try:
+        tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{file}: damaged, or more than plain tensors ({reason})") from None
+    return {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], *, prefix: str, source: Path) -> None:
+    """Copy a checkpoint's tensors into a module whose parameters begin with `prefix`."""
+    for name, target in module.state_dict().items():
+        parts = hf_names(prefix + name)
+        shape = (target.shape[0] // len(parts), *target.shape[1:])
+        for part in parts:
+            if part not in tensors:
+                raise ValueError(f"{source}: tensor {part!r} is missing")
+            if tuple(tensors[part].shape) != shape:
+                raise ValueError(
+                    f"{source}: tensor {part!r} has shape {tuple(tensors[part].shape)}, "
+                    f"{CONFIG_FILE} asks for {shape}"
+                )
+        target.copy_(torch.cat([tensors[part] for part in parts]))
+
+
+def _refuse_untied_decoder(tensors: dict[str, Tensor], source: Path) -> None:
+    decoder = tensors.get("cls.predictions.decoder.weight")
+    embeddings = tensors.get("bert.embeddings.word_embeddings.weight")
+    if decoder is not None and embeddings is not None and not torch.equal(decoder, embeddings):
+        raise ValueError(
+            f"{source}: cls.predictions.decoder.weight differs from the word embeddings; "
+            "an untied MLM decoder is not supported"
+        )

@@ -1,0 +1,166 @@
+"""The shape of a BERT network, as Hugging Face's `config.json` states it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+
+# Devlin et al. 2018, section 3, and the compact models of Turc et al. 2019:
+# (layers, hidden size, heads). The feed-forward size is always 4 x hidden.
+PRESETS = {
+    "tiny": (2, 128, 2),
+    "mini": (4, 256, 4),
+    "small": (4, 512, 8),
+    "medium": (8, 512, 8),
+    "base": (12, 768, 12),
+    "large": (24, 1024, 16),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig:
+    """Hyper-parameters of the network; field names are those of `config.json`.
+
+    The defaults are BERT base uncased (Devlin et al. 2018, section 3).
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that cannot be built.
+
+        Raises:
+            ValueError: names the field and what it may be.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool)):
+                raise ValueError(f"BertConfig.{field.name} must be an integer, got {value!r}")
+            if field.type == "float" and not isinstance(value, (int, float)):
+                raise ValueError(f"BertConfig.{field.name} must be a number, got {value!r}")
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+            "type_vocab_size",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"BertConfig.{name} must be at least 1, got {getattr(self, name)}")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"BertConfig.hidden_size ({self.hidden_size}) must be a multiple of "
+                f"num_attention_heads ({self.num_attention_heads})"
+            )
+        if self.hidden_act not in ACTIVATIONS:
+            raise ValueError(
+                f"BertConfig.hidden_act must be one of {', '.join(ACTIVATIONS)}, "
+                f"got {self.hidden_act!r}"
+            )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"BertConfig.{name} must be in [0, 1), got {getattr(self, name)}")
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> BertConfig:
+        """A published size by name ("tiny" ... "large"), with fields overridden at will.
+
+        Raises:
+            ValueError: if there is no such preset.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"Unknown BERT preset {name!r}: choose one of {', '.join(PRESETS)}")
+        layers, hidden, heads = PRESETS[name]
+        fields: dict[str, Any] = {
+            "num_hidden_layers": layers,
+            "hidden_size": hidden,
+            "num_attention_heads": heads,
+            "intermediate_size": 4 * hidden,
+        }
+        return cls.from_dict({**fields, **overrides})
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> BertConfig:
+        """Build from the fields given, all of which must be known ones.
+
+        `{"preset": "tiny", ...}` starts from a preset.
+
+        Raises:
+            ValueError: names the unknown field.
+        """
+        values = dict(values)
+        preset = values.pop("preset", None)
+        if preset is not None:
+            return cls.preset(preset, **values)
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in values:
+            if name not in known:
+                raise ValueError(
+                    f"BertConfig has no field {name!r}: the fields are {', '.join(sorted(known))}"
+                )
+        return cls(**values)
+
+    @classmethod
+    def from_hf(cls, path: Path) -> BertConfig:
+        """Read a Hugging Face `config.json`; fields that do not shape the network are ignored.
+
+        Raises:
+            ValueError: if the file is no BERT configuration; names the file and the field.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: cannot be read as a JSON configuration ({error})") from None
+        if not isinstance(values, dict):
+            raise ValueError(f"{path}: should hold a JSON object, holds a {type(values).__name__}")
+        model_type = values.get("model_type", "bert")
+        if model_type != "bert":
+            raise ValueError(f'{path}: model_type is {model_type!r}, only "bert" is supported')
+        position_type = values.get("position_embedding_type", "absolute")
+        if position_type != "absolute":
+            raise ValueError(
+                f"{path}: position_embedding_type is {position_type!r}, "
+                'only "absolute" is supported'
+            )
+        known = {field.name for field in dataclasses.fields(cls)}
+        try:
+            return cls(**{name: value for name, value in values.items() if name in known})
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a plain dictionary; `from_dict` takes it back."""
+        return dataclasses.asdict(self)
+
+    def to_hf(self) -> dict[str, Any]:
+        """The content of a `config.json` that `transformers` reads."""
+        return {
+            "architectures": ["BertForPreTraining"],
+            "model_type": "bert",
+            "position_embedding_type": "absolute",
+            **self.to_dict(),
+        }

@@ -1,0 +1,83 @@
+"""The pre-training heads: masked language model and next sentence prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spacy_bert.bert.config import BertConfig
+from spacy_bert.bert.encoder import BertModel, activation, initialize
+from spacy_bert.bert.packed import PackedBatch
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PreTrainingOutput:
+    """Logits of the two pre-training tasks.
+
+    Attributes:
+        mlm_logits: (masked pieces, vocabulary).
+        nsp_logits: (sequences, 2); label 0 = B follows A.
+    """
+
+    mlm_logits: Tensor
+    nsp_logits: Tensor
+
+
+class MaskedLMHead(nn.Module):
+    """Dense, activation, LayerNorm, then the piece embeddings as decoder (tied) plus a bias."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.activation = activation(config.hidden_act)
+        initialize(self, std=config.initializer_range)
+
+    def forward(self, hidden: Tensor, piece_embeddings: Tensor) -> Tensor:
+        """(masked, hidden size) and (vocabulary, hidden size) -> (masked, vocabulary)."""
+        transformed = self.norm(self.activation(self.dense(hidden)))
+        return F.linear(transformed, piece_embeddings, self.bias)
+
+
+class NextSentenceHead(nn.Module):
+    """A linear layer on the pooled [CLS] vector."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.linear = nn.Linear(config.hidden_size, 2)
+        initialize(self, std=config.initializer_range)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(sequences, hidden size) -> (sequences, 2)."""
+        logits: Tensor = self.linear(pooled)
+        return logits
+
+
+class BertForPreTraining(nn.Module):
+    """BERT with both pre-training heads (Devlin et al. 2018, section 3.1)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.bert = BertModel(config)
+        self.mlm = MaskedLMHead(config)
+        self.nsp = NextSentenceHead(config)
+
+    def forward(self, batch: PackedBatch, masked: Tensor) -> PreTrainingOutput:
+        """Logits at the masked positions and for every sequence.
+
+        Args:
+            batch: the sequences.
+            masked: flat indices into `batch.pieces` of the pieces to predict, (masked,) int64.
+        """
+        hidden = self.bert(batch).last_hidden_state
+        starts = torch.from_numpy(batch.starts).to(hidden.device, non_blocking=True)
+        assert self.bert.pooler is not None
+        return PreTrainingOutput(
+            mlm_logits=self.mlm(hidden[masked], self.bert.embeddings.piece.weight),
+            nsp_logits=self.nsp(self.bert.pooler(hidden[starts])),
+        )
