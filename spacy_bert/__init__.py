@@ -1,1 +1,27 @@
-"""BERT as a native citizen of spaCy."""
+"""BERT as a native citizen of spaCy.
+
+Importing this package loads nothing heavy; `join` comes with spaCy when first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spacy_bert.models.segments import join
+
+__all__ = ["join"]
+
+
+def __getattr__(name: str) -> object:
+    """Load the public functions on first use (PEP 562)."""
+    if name == "join":
+        from spacy_bert.models.segments import join
+
+        return join
+    raise AttributeError(f"module 'spacy_bert' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted([*globals(), *__all__])

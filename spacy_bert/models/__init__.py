@@ -1,0 +1,1 @@
+"""thinc models around the network: layout, encoder, listeners, heads, optimizer."""

@@ -1,0 +1,184 @@
+"""From Docs to packed chunks for the network, and from its output back to Docs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import torch
+from spacy.tokens import Doc
+from spacy_transformers.data_classes import (
+    FullTransformerBatch,
+    TransformerData,
+    WordpieceBatch,
+)
+from thinc.api import get_array_module, torch2xp, xp2torch
+from thinc.types import Ragged
+from torch import Tensor
+from transformers.file_utils import ModelOutput
+
+from spacy_bert.bert import PackedBatch, positions_of
+from spacy_bert.models.layout import DocLayout
+from spacy_bert.wordpiece import WordPiece
+
+Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """All windows of a batch of Docs, sorted by length and cut to a budget of pieces.
+
+    Attributes:
+        batches: the chunks in the order in which the network takes them.
+        inverse: brings the rows of the chunks' outputs, end to end, to the order of the Docs,
+            (total,), or None if they stand in it.
+    """
+
+    batches: list[PackedBatch]
+    inverse: Tensor | None
+
+    @classmethod
+    def build(
+        cls, layouts: Sequence[DocLayout], *, max_pieces: int, device: torch.device
+    ) -> Chunks:
+        """Windows of like length come together, so that attention needs few groups."""
+        lengths = np.array([n for layout in layouts for n in layout.lengths], dtype=np.int64)
+        pieces = np.concatenate([layout.pieces for layout in layouts])
+        kinds = np.concatenate([layout.segment_ids for layout in layouts])
+        order = np.argsort(lengths, kind="stable")
+        inverse = None
+        if (order[1:] < order[:-1]).any():
+            starts = np.cumsum(lengths) - lengths
+            sizes = lengths[order]
+            rows = np.repeat(starts[order], sizes) + positions_of(tuple(sizes.tolist()))
+            pieces, kinds, lengths = pieces[rows], kinds[rows], sizes
+            back = np.empty_like(rows)
+            back[rows] = np.arange(len(rows))
+            inverse = torch.from_numpy(back).to(device)
+        positions = positions_of(tuple(lengths.tolist()))
+        batches, ends = [], np.cumsum(lengths)
+        first = begin = 0
+        while first < len(lengths):
+            # As many windows as fit the budget, and one at least.
+            last = max(int(np.searchsorted(ends, begin + max_pieces, side="right")), first + 1)
+            end = int(ends[last - 1])
+            batches.append(
+                PackedBatch(
+                    pieces=torch.from_numpy(pieces[begin:end]),
+                    positions=torch.from_numpy(positions[begin:end]),
+                    segments=torch.from_numpy(kinds[begin:end]),
+                    lengths=tuple(lengths[first:last].tolist()),
+                ).to(device)
+            )
+            first, begin = last, end
+        return cls(batches, inverse)
+
+    def restore(self, outputs: list[Tensor]) -> Tensor:
+        """Outputs of the chunks, (rows, width) each -> (total, width) in the order of the Docs."""
+        rows = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return rows if self.inverse is None else rows.index_select(0, self.inverse)
+
+    def arrange(self, gradient: Tensor) -> list[Tensor]:
+        """The gradient of `restore`: (total, width) -> one (rows, width) for each chunk."""
+        if self.inverse is not None:
+            gradient = torch.empty_like(gradient).index_copy_(0, self.inverse, gradient)
+        return list(torch.split(gradient, [len(batch.pieces) for batch in self.batches]))
+
+
+class PackedTransformerBatch(FullTransformerBatch):  # type: ignore[misc]
+    """The outputs of a batch of Docs; `doc_data` has one `TransformerData` for each.
+
+    spacy-transformers' own batch pads all windows of all Docs to one length. Here each Doc's data
+    stand alone (`cached_doc_data`), with one row for each of its windows, and the batch-wide
+    `wordpieces`, `model_output` and `align` are left empty.
+    """
+
+    @classmethod
+    def build(
+        cls,
+        docs: Sequence[Doc],
+        layouts: Sequence[DocLayout | None],
+        hidden: Tensor | None,
+        wordpiece: WordPiece,
+    ) -> PackedTransformerBatch:
+        """Split `hidden`, (total pieces, width), by Doc; Docs without tokens get empty data."""
+        data, start = [], 0
+        for layout in layouts:
+            if layout is None or hidden is None:
+                data.append(TransformerData.empty())
+                continue
+            end = start + len(layout.pieces)
+            data.append(_doc_data(layout, cast(Array, torch2xp(hidden[start:end])), wordpiece))
+            start = end
+        empty = FullTransformerBatch.empty(0)
+        return cls(
+            spans=[[doc[:]] if len(doc) else [] for doc in docs],
+            wordpieces=empty.wordpieces,
+            model_output=ModelOutput(),
+            align=empty.align,
+            cached_doc_data=data,
+        )
+
+    def unsplit_by_doc(self, arrays: list[list[Array]]) -> FullTransformerBatch:
+        """Gradients of the Docs that have tokens, (windows, length, width) each, packed again."""
+        filled = [data for data in self.doc_data if len(data.wordpieces.lengths)]
+        rows = [
+            unpad(gradients[0], data.wordpieces.lengths)
+            for gradients, data in zip(arrays, filled, strict=True)
+        ]
+        xp = get_array_module(rows[0])
+        return FullTransformerBatch(
+            spans=self.spans,
+            wordpieces=self.wordpieces,
+            model_output=ModelOutput(last_hidden_state=xp2torch(xp.concatenate(rows))),
+            align=self.align,
+        )
+
+
+def unpad(rows: Array, lengths: Sequence[int]) -> Array:
+    """(windows, length, width) -> (total pieces, width)."""
+    if len(lengths) == 1:
+        return rows[0]
+    xp = get_array_module(rows)
+    return xp.concatenate([row[:length] for row, length in zip(rows, lengths, strict=True)])
+
+
+def _doc_data(layout: DocLayout, hidden: Array, wordpiece: WordPiece) -> TransformerData:
+    """One row for each window, padded to the longest of this Doc's."""
+    lengths = list(layout.lengths)
+    windows, longest = len(lengths), max(lengths)
+    align = layout.align_pieces
+    if windows == 1:
+        shape = (1, longest)
+        ids, kinds = layout.pieces.reshape(shape), layout.segment_ids.reshape(shape)
+        mask = np.ones(shape, dtype="f")
+        states = hidden.reshape(1, longest, -1)
+    else:
+        row = np.repeat(np.arange(windows), lengths)
+        column = layout.positions
+        ids = np.full((windows, longest), wordpiece.pad_id, np.int64)
+        kinds = np.zeros((windows, longest), np.int64)
+        mask = np.zeros((windows, longest), dtype="f")
+        ids[row, column], kinds[row, column], mask[row, column] = (
+            layout.pieces,
+            layout.segment_ids,
+            1.0,
+        )
+        xp = get_array_module(hidden)
+        states = xp.zeros((windows, longest, hidden.shape[1]), dtype=hidden.dtype)
+        states[row, column] = hidden
+        align = (row * longest + column)[align].astype(np.int32)
+    tokens = wordpiece.tokens
+    return TransformerData(
+        wordpieces=WordpieceBatch(
+            strings=[[tokens[i] for i in row_ids] for row_ids in ids.tolist()],
+            input_ids=ids,
+            attention_mask=mask,
+            lengths=lengths,
+            token_type_ids=kinds,
+        ),
+        model_output=ModelOutput(last_hidden_state=states),
+        align=Ragged(cast(Any, align), cast(Any, layout.align_lengths)),
+    )

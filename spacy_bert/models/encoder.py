@@ -1,0 +1,322 @@
+"""The thinc model around the network: Docs in, one `TransformerData` for each Doc out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from spacy.tokens import Doc
+from spacy_transformers.data_classes import FullTransformerBatch
+from thinc.api import Model
+from torch import Tensor, nn
+
+from spacy_bert.bert import BertConfig, BertModel, load_config, load_encoder
+from spacy_bert.models.batch import Chunks, PackedTransformerBatch
+from spacy_bert.models.hub import find_checkpoint
+from spacy_bert.models.layout import LayoutOptions, Slide, lay_out
+from spacy_bert.models.shim import Config, TorchShim
+from spacy_bert.wordpiece import WordPiece
+
+EncoderModel: TypeAlias = Model[list[Doc], FullTransformerBatch]
+Backprop = Callable[[FullTransformerBatch], list[Doc]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderSource:
+    """Where a new encoder comes from: a checkpoint, or a configuration and a vocabulary.
+
+    Attributes:
+        name: a directory or a hub id.
+        config: fields of `BertConfig` (or `{"preset": "tiny"}`) for fresh weights.
+        vocab: where the vocabulary is, if not with `name`.
+        pretrained: False takes only configuration and vocabulary from `name`.
+    """
+
+    name: str | None
+    config: dict[str, Any] | None
+    vocab: str | None
+    pretrained: bool
+
+    def load(self) -> tuple[BertModel, WordPiece]:
+        """Read the checkpoint or draw the weights.
+
+        Raises:
+            ValueError: says which setting is missing, or which file is wrong.
+        """
+        if self.config is not None:
+            wordpiece = WordPiece.load(self._vocabulary(self.vocab))
+            fields = {"vocab_size": len(wordpiece), **self.config}
+            model = BertModel(BertConfig.from_dict(fields))
+        elif self.name is not None:
+            path = find_checkpoint(self.name)
+            wordpiece = WordPiece.load(path if self.vocab is None else Path(self.vocab))
+            model = load_encoder(path) if self.pretrained else BertModel(load_config(path))
+        else:
+            raise ValueError(
+                "[components.bert.model] names no encoder: set `name` to a directory or hub id, "
+                "or `config` and `vocab` for fresh weights"
+            )
+        if len(wordpiece) > model.config.vocab_size:
+            raise ValueError(
+                f"The vocabulary has {len(wordpiece)} pieces, the network embeds only "
+                f"{model.config.vocab_size} (vocab_size): they do not belong together"
+            )
+        return model, wordpiece
+
+    def width(self) -> int | None:
+        """The hidden size, if it can be told without loading weights or asking a hub."""
+        try:
+            if self.config is not None:
+                return BertConfig.from_dict(self.config).hidden_size
+            if self.name is not None and Path(self.name).is_dir():
+                return load_config(self.name).hidden_size
+        except ValueError:
+            pass  # said in full when the weights are loaded
+        return None
+
+    @staticmethod
+    def _vocabulary(vocab: str | None) -> Path:
+        if vocab is None:
+            raise ValueError(
+                "[components.bert.model] has a `config` for fresh weights but no `vocab`: set it "
+                "to a vocab.txt, a tokenizer.json or a directory that holds one"
+            )
+        return Path(vocab)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderSettings:
+    """How Docs are read; from the config of the day, never from the saved weights.
+
+    Attributes:
+        window: pieces in a window, None for as many as the network has positions.
+        stride: pieces between the starts of two windows, None for 3/4 of the window.
+        slide: which of two paired segments is cut into windows.
+        max_batch_pieces: pieces that the network takes at once.
+    """
+
+    window: int | None
+    stride: int | None
+    slide: Slide
+    max_batch_pieces: int
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work with any network.
+
+        Raises:
+            ValueError: names the setting.
+        """
+        if self.max_batch_pieces < 1:
+            raise ValueError(f"max_batch_pieces must be at least 1, got {self.max_batch_pieces}")
+        self.layout(positions=self.window or 512)
+
+    def layout(self, *, positions: int) -> LayoutOptions:
+        """The layout options for a network with so many positions.
+
+        Raises:
+            ValueError: if the window is wider than the network.
+        """
+        window = positions if self.window is None else self.window
+        if window > positions:
+            raise ValueError(
+                f"window is {window} pieces, the network has positions for {positions}"
+            )
+        stride = window * 3 // 4 if self.stride is None else self.stride
+        return LayoutOptions(window=window, stride=stride, slide=self.slide)
+
+
+class EncoderShim(TorchShim):
+    """The network and its vocabulary, which are saved and loaded together."""
+
+    def __init__(self, source: EncoderSource, settings: EncoderSettings) -> None:
+        super().__init__(build_network)
+        self.source = source
+        self.settings = settings
+        self._wordpiece: WordPiece | None = None
+
+    @property
+    def network(self) -> BertModel:
+        """The encoder."""
+        module = self.module
+        assert isinstance(module, BertModel)
+        return module
+
+    @property
+    def wordpiece(self) -> WordPiece:
+        """The vocabulary."""
+        if self._wordpiece is None:
+            self.load()
+        assert self._wordpiece is not None
+        return self._wordpiece
+
+    def load(self) -> None:
+        """Read the source; what `from_bytes` has filled in is never overwritten."""
+        network, wordpiece = self.source.load()
+        config = {
+            "bert": network.config.to_dict(),
+            "pooler": network.pooler is not None,
+            "tokenizer": wordpiece.to_str(),
+        }
+        self.place(network, config)
+
+    def place(self, module: nn.Module, config: Config) -> None:
+        """Take a network and the configuration that describes it and its vocabulary."""
+        super().place(module, config)
+        self._wordpiece = WordPiece.from_str(config["tokenizer"])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TorchShim:
+        """A shim with weights of its own."""
+        copied = super().__deepcopy__(memo)
+        assert isinstance(copied, EncoderShim)
+        copied.source = self.source
+        copied.settings = self.settings
+        copied._wordpiece = self._wordpiece
+        return copied
+
+
+def build_network(config: Config) -> BertModel:
+    """The network that an `EncoderShim`'s configuration describes."""
+    return BertModel(BertConfig.from_dict(config["bert"]), pooler=config["pooler"])
+
+
+def build_encoder(
+    name: str | None = None,
+    config: dict[str, Any] | None = None,
+    vocab: str | None = None,
+    pretrained: bool = True,
+    window: int | None = None,
+    stride: int | None = None,
+    slide: Slide = "last",
+    max_batch_pieces: int = 4096,
+) -> EncoderModel:
+    """The architecture `spacy_bert.Encoder.v1`: BERT over whole Docs of any length.
+
+    `name` and `vocab` are read when the pipeline is initialized or first used, never by
+    `spacy.load`: a saved pipeline holds its vocabulary and weights.
+
+    Args:
+        name: a checkpoint directory or a Hugging Face Hub id, such as "bert-base-uncased".
+        config: instead of `name`, fields of `BertConfig` for fresh weights, for example
+            `{"preset": "tiny"}`; needs `vocab`.
+        vocab: a vocab.txt, a tokenizer.json or a directory, if not the one beside the weights.
+        pretrained: False draws fresh weights in the shape of `name`.
+        window: pieces read together at most, [CLS] and [SEP] included; default: as many as the
+            network has positions.
+        stride: pieces between the starts of two windows of a long Doc; default: 3/4 of `window`.
+        slide: which of two paired segments is cut into windows if both do not fit, "first" or
+            "last".
+        max_batch_pieces: the network never takes more pieces at once (but for a single window);
+            in training, larger batches are computed twice to bound memory.
+
+    Raises:
+        ValueError: if an option is out of range.
+    """
+    source = EncoderSource(name=name, config=config, vocab=vocab, pretrained=pretrained)
+    settings = EncoderSettings(
+        window=window, stride=stride, slide=slide, max_batch_pieces=max_batch_pieces
+    )
+    return Model(
+        "bert_encoder",
+        forward,
+        init=init,
+        dims={"nO": source.width()},
+        shims=[EncoderShim(source, settings)],
+        attrs={"dropout_rate": 0.1},
+    )
+
+
+def init(model: EncoderModel, X: object = None, Y: object = None) -> None:
+    """Load the network, unless weights are there already (from `init_tok2vec`, say)."""
+    if model.has_dim("nO") is None:
+        model.set_dim("nO", encoder_shim(model).network.config.hidden_size)
+    else:
+        encoder_shim(model).network  # noqa: B018 - a wrong source should be told now
+
+
+def encoder_shim(model: EncoderModel) -> EncoderShim:
+    """The shim of an encoder model."""
+    shim = model.shims[0]
+    assert isinstance(shim, EncoderShim)
+    return shim
+
+
+def forward(
+    model: EncoderModel, docs: Sequence[Doc], is_train: bool
+) -> tuple[FullTransformerBatch, Backprop]:
+    """Encode Docs; the backward pass takes the result of `unsplit_by_doc`."""
+    shim = encoder_shim(model)
+    options = shim.settings.layout(positions=shim.network.config.max_position_embeddings)
+    layouts = lay_out(docs, shim.wordpiece, options)
+    filled = [layout for layout in layouts if layout is not None]
+    if not filled:
+        empty = PackedTransformerBatch.build(docs, layouts, None, shim.wordpiece)
+        return empty, lambda gradient: list(docs)
+    chunks = Chunks.build(filled, max_pieces=shim.settings.max_batch_pieces, device=shim.device)
+    if is_train:
+        hidden, backprop_hidden = encode_for_update(
+            shim, chunks, dropout=model.attrs["dropout_rate"]
+        )
+    else:
+        hidden, backprop_hidden = encode(shim, chunks), None
+    batch = PackedTransformerBatch.build(docs, layouts, hidden, shim.wordpiece)
+
+    def backprop(gradient: FullTransformerBatch) -> list[Doc]:
+        if backprop_hidden is None:
+            raise RuntimeError(
+                "The encoder ran without training: there is nothing to backpropagate"
+            )
+        backprop_hidden(gradient.model_output.last_hidden_state)
+        return list(docs)
+
+    return batch, backprop
+
+
+def encode(shim: EncoderShim, chunks: Chunks) -> Tensor:
+    """Last hidden states of all pieces, (total, width), without gradients."""
+    with shim.predicting() as network:
+        return chunks.restore([network(batch).last_hidden_state for batch in chunks.batches])
+
+
+def encode_for_update(
+    shim: EncoderShim, chunks: Chunks, *, dropout: float
+) -> tuple[Tensor, Callable[[Tensor], None]]:
+    """Last hidden states, (total, width), and the callback that takes their gradient.
+
+    One chunk keeps its graph. Of several, none does: each is computed again in the backward pass,
+    with the random state it had, so that one graph is alive at a time however large the batch.
+    """
+    device = shim.device
+    several = len(chunks.batches) > 1
+    outputs, states = [], []
+    with shim.training(), torch.set_grad_enabled(not several):
+        shim.network.set_dropout(dropout)
+        for batch in chunks.batches:
+            states.append(_random_state(device))
+            outputs.append(shim.network(batch).last_hidden_state)
+
+    def backprop(gradient: Tensor) -> None:
+        gradients = chunks.arrange(gradient.to(device))
+        if not several:
+            outputs[0].backward(gradients[0])
+            return
+        with shim.training(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            shim.network.set_dropout(dropout)
+            for batch, state, chunk in zip(chunks.batches, states, gradients, strict=True):
+                _set_random_state(device, state)
+                shim.network(batch).last_hidden_state.backward(chunk)
+
+    return chunks.restore([output.detach() for output in outputs]), backprop
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_random_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)

@@ -1,0 +1,140 @@
+"""AdamW as BERT is trained with, in the form of a thinc optimizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from thinc.optimizers import FloatOrSeq, KeyT, Optimizer
+from thinc.types import FloatsXd
+from torch import nn
+
+if TYPE_CHECKING:
+    from spacy_bert.models.shim import TorchShim
+
+
+class AdamW(Optimizer):
+    """Decoupled weight decay (Loshchilov & Hutter 2019) with BERT's parameter groups.
+
+    The parameters of our torch modules take one fused step together, after one clip of their
+    global norm; biases and LayerNorm are not decayed (Devlin et al. 2018, appendix A.2). Shims
+    hand in their modules in `finish_update`; the step is taken in `step_schedules()`, as
+    `spacy train` calls it, or, if nobody calls that, when a handed-in module is used again.
+    Arrays of thinc's own layers are stepped one by one, as thinc does (its clip is per array).
+    """
+
+    L2: float
+
+    def __init__(
+        self,
+        learn_rate: FloatOrSeq,
+        *,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        grad_clip: float,
+    ) -> None:
+        super().__init__(
+            learn_rate,
+            beta1=beta1,
+            beta2=beta2,
+            eps=eps,
+            L2=weight_decay,
+            grad_clip=grad_clip,
+            L2_is_weight_decay=True,
+        )
+        self._handed_in: dict[int, TorchShim] = {}
+        self._known: set[nn.Parameter] = set()
+        self._torch: torch.optim.AdamW | None = None
+
+    def __call__(
+        self, key: KeyT, weights: FloatsXd, gradient: FloatsXd, *, lr_scale: float = 1.0
+    ) -> tuple[FloatsXd, FloatsXd]:
+        """Step one array of a thinc layer; vectors (biases, LayerNorm) are not decayed."""
+        decay: float = self.L2
+        self.L2 = decay if weights.ndim > 1 else 0.0
+        try:
+            return super().__call__(key, weights, gradient, lr_scale=lr_scale)  # type: ignore[no-any-return]
+        finally:
+            self.L2 = decay
+
+    def hand_in(self, shim: TorchShim) -> None:
+        """Note a module whose gradients are ready, or will be by the next step."""
+        self._handed_in[shim.id] = shim
+
+    def step_schedules(self) -> None:
+        """Step all modules handed in, then move the schedules on."""
+        self._step()
+        super().step_schedules()
+
+    def settle(self, shim: TorchShim) -> None:
+        """Take the step now if `shim` still waits for one."""
+        if shim.id in self._handed_in:
+            self.step_schedules()
+
+    def _step(self) -> None:
+        shims = list(self._handed_in.values())
+        self._handed_in.clear()
+        parameters = [p for shim in shims for p in shim.module.parameters() if p.grad is not None]
+        if not parameters:
+            return
+        optimizer = self._optimizer_for(parameters)
+        if self.grad_clip:
+            nn.utils.clip_grad_norm_(parameters, self.grad_clip)
+        for group in optimizer.param_groups:
+            group["lr"] = float(self.learn_rate)
+            group["betas"] = (self.b1, self.b2)
+            group["eps"] = self.eps
+            group["weight_decay"] = self.L2 if group["decayed"] else 0.0
+        optimizer.step()
+        for parameter in parameters:
+            parameter.grad = None
+
+    def _optimizer_for(self, parameters: list[nn.Parameter]) -> torch.optim.AdamW:
+        """Torch's optimizer, which has come to know the parameters."""
+        new = [p for p in parameters if p not in self._known]
+        for decayed in (True, False):
+            group: dict[str, Any] = {
+                "params": [p for p in new if (p.ndim > 1) == decayed],
+                "decayed": decayed,
+            }
+            if not group["params"]:
+                continue
+            if self._torch is None:
+                self._torch = torch.optim.AdamW([group], fused=True)
+            else:
+                self._torch.add_param_group(group)
+        self._known.update(new)
+        assert self._torch is not None
+        return self._torch
+
+
+def build_adamw(
+    learn_rate: FloatOrSeq = 5e-5,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    grad_clip: float = 1.0,
+) -> Optimizer:
+    """The optimizer `spacy_bert.AdamW.v1`.
+
+    Args:
+        learn_rate: a number or a schedule. The paper's range for base is 2e-5 to 5e-5; small
+            networks want more (about 5e-4 for a tiny one).
+        beta1: decay of the first moment.
+        beta2: decay of the second moment.
+        eps: added to the root of the second moment.
+        weight_decay: decoupled decay; biases and LayerNorm are spared.
+        grad_clip: largest global norm of the torch parameters' gradients; 0 switches it off.
+    """
+    return AdamW(
+        learn_rate,
+        beta1=beta1,
+        beta2=beta2,
+        eps=eps,
+        weight_decay=weight_decay,
+        grad_clip=grad_clip,
+    )

@@ -1,0 +1,163 @@
+"""The shim: a torch module as thinc sees it.
+
+It differs from thinc's own `PyTorchShim` where BERT needs it to: one optimizer step over all
+torch parameters (global-norm clip, parameter groups), weights as safetensors with the
+configuration that rebuilds the module, evaluation mode unless training, building on first use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import srsly
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from thinc.api import Optimizer, get_torch_default_device, torch2xp, xp2torch
+from thinc.shims import Shim
+from torch import nn
+
+if TYPE_CHECKING:
+    from spacy_bert.models.optimizer import AdamW
+
+Config = dict[str, Any]
+
+
+class TorchShim(Shim):
+    """Holds a torch module, which is built when first asked for.
+
+    Args:
+        build: makes the module from a configuration, which must be plain data.
+        config: that configuration; None until it is known.
+    """
+
+    def __init__(self, build: Callable[[Config], nn.Module], config: Config | None = None) -> None:
+        super().__init__(None, config)
+        self._build = build
+        self._handed_to: AdamW | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        """The module, built if need be.
+
+        Raises:
+            ValueError: if there is nothing to build it from.
+        """
+        if self._model is None:
+            self.load()
+        module: nn.Module = self._model
+        return module
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the module stands."""
+        return self._model is not None
+
+    def load(self) -> None:
+        """Build the module from the configuration."""
+        if not self.cfg:
+            raise ValueError("The component is not initialized: call nlp.initialize() first")
+        self.place(self._build(self.cfg), self.cfg)
+
+    def place(self, module: nn.Module, config: Config) -> None:
+        """Take a module as it is, and the configuration that describes it."""
+        self.cfg = config
+        self._model = module.to(get_torch_default_device()).eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.module.parameters()).device
+
+    @contextlib.contextmanager
+    def predicting(self) -> Iterator[nn.Module]:
+        """The module in evaluation mode, without gradients."""
+        self._settle()
+        with torch.inference_mode():
+            yield self.module.eval()
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[nn.Module]:
+        """The module in training mode; evaluation mode again afterwards."""
+        self._settle()
+        try:
+            yield self.module.train()
+        finally:
+            self.module.eval()
+
+    def finish_update(self, optimizer: Optimizer) -> None:
+        """Hand the gradients in to our AdamW, or step with any thinc optimizer."""
+        from spacy_bert.models.optimizer import AdamW
+
+        if isinstance(optimizer, AdamW):
+            optimizer.hand_in(self)
+            self._handed_to = optimizer
+            return
+        for name, parameter in self.module.named_parameters():
+            if parameter.grad is None:
+                continue
+            arrays = cast(tuple[Any, Any], (torch2xp(parameter.data), torch2xp(parameter.grad)))
+            weights, _ = optimizer((self.id, name), *arrays)
+            parameter.data.copy_(xp2torch(weights, device=parameter.device))
+            parameter.grad = None
+
+    @contextlib.contextmanager
+    def use_params(self, params: object) -> Iterator[None]:
+        """Nothing to swap: averages of torch parameters are not kept."""
+        yield
+
+    def to_device(self, device_type: str, device_id: int) -> None:
+        """Move the module, if it stands."""
+        if self._model is not None:
+            self._model.to("cpu" if device_type == "cpu" else f"cuda:{device_id}")
+
+    def to_bytes(self) -> bytes:
+        """Configuration and weights (safetensors, fp32)."""
+        self._settle()
+        state = {k: v.detach().cpu().contiguous() for k, v in self.module.state_dict().items()}
+        message: bytes = srsly.msgpack_dumps(
+            {"config": self.cfg, "weights": save_safetensors(state)}
+        )
+        return message
+
+    def from_bytes(self, data: bytes) -> TorchShim:
+        """Rebuild the module from its configuration and fill in the weights.
+
+        Raises:
+            ValueError: if the bytes are damaged or of another kind of module.
+        """
+        try:
+            message = srsly.msgpack_loads(data)
+            config, state = message["config"], load_safetensors(message["weights"])
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"The saved weights are damaged or not spacy_bert's ({error})"
+            ) from None
+        # Shapes come from the bytes, values too: initial weights would be drawn for nothing.
+        with torch.device("meta"):
+            module = self._build(config)
+        module.to_empty(device="cpu")
+        module.load_state_dict(state)
+        self.place(module, config)
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TorchShim:
+        """A shim of its own with its own weights, not handed in anywhere."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        self._settle()
+        Shim.__init__(copied, None, dict(self.cfg))
+        copied._build = self._build
+        copied._handed_to = None
+        if self._model is not None:
+            copied.from_bytes(self.to_bytes())
+        return copied
+
+    def _settle(self) -> None:
+        """Let the optimizer take a step that nobody asked for (a bare `nlp.update` does not)."""
+        optimizer, self._handed_to = self._handed_to, None
+        if optimizer is not None:
+            optimizer.settle(self)
