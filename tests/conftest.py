@@ -1,0 +1,36 @@
+"""Fixtures for all tests: a small checkpoint with its vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from spacy_bert.bert import BertConfig, BertForPreTraining, save_pretrained
+from spacy_bert.wordpiece import WordPiece
+
+SENTENCES = [
+    "The quick brown fox jumps over the lazy dog.",
+    "Photosynthesis converts light energy into chemical energy inside the cells of plants.",
+    "Does the function return a string, or does it raise an error?",
+    "Naïve readers of façades said: it isn't far away (1848, Paris).",
+    "A dictionary maps keys to values; a list keeps values in order.",
+]
+
+
+@pytest.fixture(scope="session")
+def wordpiece() -> WordPiece:
+    """A small uncased vocabulary."""
+    return WordPiece.train(SENTENCES * 4, vocab_size=220)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, wordpiece: WordPiece) -> Path:
+    """A directory with a tiny random BERT (2 layers, 128 wide, 64 positions) and its vocabulary."""
+    path = tmp_path_factory.mktemp("checkpoint")
+    torch.manual_seed(0)
+    config = BertConfig.preset("tiny", vocab_size=len(wordpiece), max_position_embeddings=64)
+    save_pretrained(BertForPreTraining(config), path)
+    wordpiece.save(path)
+    return path

@@ -1,0 +1,151 @@
+"""AdamW against torch's own loop, in `spacy train`'s way of calling and without it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from thinc.api import Linear, warmup_linear
+from torch import nn
+
+from spacy_bert.models.optimizer import AdamW, build_adamw
+from spacy_bert.models.shim import TorchShim
+
+
+def build(config: dict[str, int]) -> nn.Module:
+    torch.manual_seed(config["seed"])
+    return nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 3))
+
+
+def shims() -> list[TorchShim]:
+    made = [TorchShim(build, {"seed": seed}) for seed in (0, 1)]
+    return made
+
+
+def accumulate(modules: list[nn.Module], step: int, *, train: bool = True) -> None:
+    """A loss that runs through both modules."""
+    torch.manual_seed(100 + step)
+    first, second = modules
+    x = torch.randn(5, 4)
+    (100 * first(x).pow(2).sum() + second(x).pow(3).sum()).backward()
+
+
+def reference(steps: int, rates: Iterator[float]) -> list[torch.Tensor]:
+    """The loop as everyone writes it: groups, one global clip, one step."""
+    modules = [build({"seed": 0}), build({"seed": 1})]
+    parameters = list(itertools.chain(*(m.parameters() for m in modules)))
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.1},
+        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.99), eps=1e-6)
+    for step, rate in zip(range(steps), rates, strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        accumulate(modules, step)
+        nn.utils.clip_grad_norm_(parameters, 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+    return [p.detach() for p in parameters]
+
+
+def schedule() -> Iterator[float]:
+    return warmup_linear(1e-2, 2, 6)
+
+
+def adamw() -> AdamW:
+    optimizer = build_adamw(
+        schedule(), beta1=0.9, beta2=0.99, eps=1e-6, weight_decay=0.1, grad_clip=0.5
+    )
+    assert isinstance(optimizer, AdamW)
+    return optimizer
+
+
+def assert_equal(made: list[TorchShim], expected: list[torch.Tensor]) -> None:
+    parameters = itertools.chain(*(s.module.parameters() for s in made))
+    for parameter, value in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(parameter.detach(), value, rtol=1e-5, atol=1e-6)
+
+
+def test_equals_torch_when_spacy_train_calls() -> None:
+    made, optimizer = shims(), adamw()
+    for step in range(5):
+        for shim in made:
+            with shim.training():
+                pass
+        accumulate([s.module for s in made], step)
+        for shim in made:
+            shim.finish_update(optimizer)
+        optimizer.step_schedules()
+        assert all(p.grad is None for s in made for p in s.module.parameters())
+    assert_equal(made, reference(5, schedule()))
+
+
+def test_equals_torch_when_nobody_steps_the_schedules() -> None:
+    """A bare `nlp.update`: the encoder finishes before its gradient is there."""
+    made, optimizer = shims(), adamw()
+    encoder, head = made
+    for step in range(5):
+        with encoder.training():
+            pass
+        encoder.finish_update(optimizer)
+        with head.training():
+            pass
+        accumulate([encoder.module, head.module], step)
+        head.finish_update(optimizer)
+    assert optimizer.learn_rate == pytest.approx(5e-3), "the last step waits for the next use"
+    with head.predicting():
+        pass
+    assert_equal(made, reference(5, schedule()))
+    assert optimizer.learn_rate == pytest.approx(2.5e-3)
+
+
+def test_biases_and_layer_norm_are_not_decayed() -> None:
+    (shim, _), optimizer = shims(), build_adamw(0.1, weight_decay=0.5)
+    module = shim.module
+    before = {n: p.detach().clone() for n, p in module.named_parameters()}
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    shim.finish_update(optimizer)
+    optimizer.step_schedules()
+    for name, parameter in module.named_parameters():
+        factor = 0.95 if parameter.ndim > 1 else 1.0
+        torch.testing.assert_close(parameter.detach(), factor * before[name])
+
+
+def test_parameters_without_gradient_stay(  # frozen encoders must not shrink
+) -> None:
+    (shim, _), optimizer = shims(), build_adamw(0.1, weight_decay=0.5)
+    before = [p.detach().clone() for p in shim.module.parameters()]
+    shim.finish_update(optimizer)
+    optimizer.step_schedules()
+    for parameter, value in zip(shim.module.parameters(), before, strict=True):
+        assert torch.equal(parameter, value)
+
+
+def test_thinc_layers_are_stepped_too_without_decay_of_biases() -> None:
+    layer = Linear(3, 4)
+    layer.initialize()
+    layer.set_param("b", np.ones(3, dtype="f"))
+    layer.set_param("W", np.ones((3, 4), dtype="f"))
+    layer.set_grad("b", np.zeros(3, dtype="f"))
+    layer.set_grad("W", np.zeros((3, 4), dtype="f"))
+    layer.finish_update(build_adamw(0.1, weight_decay=0.5))
+    np.testing.assert_allclose(layer.get_param("b"), 1.0)
+    np.testing.assert_allclose(layer.get_param("W"), 0.95)
+
+
+def test_any_thinc_optimizer_can_step_the_shim() -> None:
+    from thinc.api import Adam
+
+    (shim, _) = shims()
+    before = [p.detach().clone() for p in shim.module.parameters()]
+    for parameter in shim.module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    shim.finish_update(Adam(0.01))
+    for parameter, value in zip(shim.module.parameters(), before, strict=True):
+        torch.testing.assert_close(parameter.detach(), value - 0.01, atol=1e-4, rtol=0)
+        assert parameter.grad is None

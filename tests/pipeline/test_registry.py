@@ -1,0 +1,50 @@
+"""Every name that the package registers resolves, through its entry point alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import distribution, entry_points
+
+import pytest
+from spacy.util import registry
+
+OURS = [(point.group, point.name) for point in distribution("spacy-bert").entry_points]
+
+
+def test_there_are_entry_points() -> None:
+    assert {group for group, _ in OURS} >= {
+        "spacy_factories",
+        "spacy_architectures",
+        "spacy_cli",
+        "thinc_optimizers",
+    }
+
+
+@pytest.mark.parametrize(("group", "name"), OURS)
+def test_entry_point_resolves_in_its_registry(group: str, name: str) -> None:
+    (point,) = entry_points(group=group, name=name)
+    target = point.load()
+    if group == "spacy_cli":
+        assert registry.cli.get(name) is target
+    elif group == "spacy_factories":
+        assert registry._entry_point_factories.get(name) is target
+    else:
+        assert registry.get(group.partition("_")[2], name) is target
+
+
+def test_the_package_is_light_and_gives_join() -> None:
+    code = (
+        "import sys, spacy_bert; assert 'torch' not in sys.modules, 'torch'; "
+        "assert 'spacy' not in sys.modules, 'spacy'; assert 'join' in dir(spacy_bert); "
+        "spacy_bert.join; assert 'spacy' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_segments_are_there_for_whoever_makes_a_pipeline() -> None:
+    code = (
+        "import spacy; doc = spacy.blank('en')('a\\x1eb'); "
+        "assert [s.text for s in doc._.segments] == ['a', 'b']"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
