@@ -1,0 +1,89 @@
+"""Cheap baselines of text classification, scored as spaCy scores its pipelines.
+
+A trained pipeline has learned something only if it beats the commonest class, and it was worth its
+cost only if it beats a linear model on words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from spacy.scorer import Scorer
+from spacy.tokens import Doc, DocBin
+from spacy.training import Example
+from spacy.vocab import Vocab
+
+MAJORITY = "majority"
+TFIDF = "tf-idf + logistic regression"
+
+Scores = dict[str, Any]
+
+
+def score_baselines(train: Path, test: Path) -> dict[str, Scores]:
+    """Fit the baselines on one `.spacy` file with exclusive `doc.cats` and score them on another.
+
+    Returns:
+        Name of the baseline to spaCy's scores of it: `cats_micro_f` (of exclusive classes: the
+        accuracy), `cats_macro_f` and `cats_f_per_type`.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file has no Docs, or a Doc has no positive category.
+    """
+    train_docs, test_docs = read_docs(train), read_docs(test)
+    train_texts, train_labels = _texts_and_labels(train_docs, train)
+    test_texts, _ = _texts_and_labels(test_docs, test)
+    commonest = Counter(train_labels).most_common(1)[0][0]
+    predicted = {MAJORITY: [commonest] * len(test_docs)}
+    if len(set(train_labels)) > 1:
+        model = make_pipeline(
+            TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)),
+            LogisticRegression(C=10, max_iter=1000),
+        )
+        predicted[TFIDF] = list(model.fit(train_texts, train_labels).predict(test_texts))
+    return {name: score_labels(test_docs, labels) for name, labels in predicted.items()}
+
+
+def score_labels(docs: Sequence[Doc], labels: Sequence[str]) -> Scores:
+    """Score as spaCy does one predicted label for each annotated Doc."""
+    examples = []
+    for doc, label in zip(docs, labels, strict=True):
+        prediction = Doc(doc.vocab, words=[token.text for token in doc])
+        prediction.cats = {label: 1.0}
+        examples.append(Example(prediction, doc))
+    names = sorted({name for doc in docs for name in doc.cats} | set(labels))
+    scores = Scorer.score_cats(examples, "cats", labels=names, multi_label=False)
+    return {key: scores[key] for key in ("cats_micro_f", "cats_macro_f", "cats_f_per_type")}
+
+
+def read_docs(path: Path) -> list[Doc]:
+    """The Docs of a `.spacy` file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a DocBin, or an empty one.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; make it first")
+    try:
+        docs = list(DocBin().from_disk(path).get_docs(Vocab()))
+    except Exception as error:  # whatever zlib and msgpack raise on other bytes
+        raise ValueError(f"{path}: not a .spacy file ({error}); make it with DocBin") from error
+    if not docs:
+        raise ValueError(f"{path}: holds no Docs; give a file with annotated Docs")
+    return docs
+
+
+def _texts_and_labels(docs: Sequence[Doc], path: Path) -> tuple[list[str], list[str]]:
+    labels = []
+    for index, doc in enumerate(docs):
+        if not any(doc.cats.values()):
+            raise ValueError(f"{path}: Doc {index} has no positive doc.cats; label it or drop it")
+        labels.append(max(doc.cats, key=lambda name: doc.cats[name]))
+    return [doc.text for doc in docs], labels

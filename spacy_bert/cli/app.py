@@ -1,0 +1,27 @@
+"""The command line's table of contents: every command of `python -m spacy bert`.
+
+spaCy is not imported here, so that `python -m spacy_bert` serves on a machine without it.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from .data import data
+from .pretraining import prepare, pretrain, train_tokenizer
+from .report import baselines, report
+
+app = typer.Typer(
+    name="bert",
+    help="Pre-train, fine-tune and inspect BERT.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_FREE_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app.command("train-tokenizer", no_args_is_help=True)(train_tokenizer)
+app.command("prepare", no_args_is_help=True)(prepare)
+app.command("pretrain", no_args_is_help=True, context_settings=_FREE_OPTIONS)(pretrain)
+app.add_typer(data)
+app.command("baselines", no_args_is_help=True)(baselines)
+app.command("report", no_args_is_help=True)(report)

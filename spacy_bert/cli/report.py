@@ -1,0 +1,87 @@
+"""Commands that judge and show results: `baselines`, `report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import one_line_errors
+
+
+def baselines(
+    train: Annotated[Path, typer.Argument(help="Training set, .spacy with exclusive doc.cats.")],
+    test: Annotated[Path, typer.Argument(help="Test set, .spacy.")],
+    output: Annotated[Path, typer.Argument(help="JSON file to write the scores to.")],
+) -> None:
+    """Score cheap baselines of text classification: the majority, tf-idf + logistic regression.
+
+    Example: python -m spacy bert baselines train.spacy test.spacy metrics/textcat/baselines.json
+    """
+    import srsly
+
+    from ..analysis.baselines import score_baselines
+    from ..files import replacing
+
+    with one_line_errors():
+        scores = score_baselines(train, test)
+        with replacing(output) as temporary:
+            srsly.write_json(temporary, scores)
+    for name, found in scores.items():
+        typer.echo(
+            f"{name}: accuracy {found['cats_micro_f']:.3f}, macro F1 {found['cats_macro_f']:.3f}"
+        )
+
+
+def report(
+    output: Annotated[Path, typer.Argument(help="Directory for index.html, PNGs and a JSON.")],
+    pretrained: Annotated[
+        Path | None, typer.Option(help="Output directory of `pretrain`: log.jsonl, metrics.json.")
+    ] = None,
+    metrics: Annotated[
+        Path | None, typer.Option(help="Directory with TASK/START-SEED.json of `spacy evaluate`.")
+    ] = None,
+) -> None:
+    """Gather the results of a workflow: a table on the console, an off-line HTML report on disk.
+
+    Example: python -m spacy bert report report --pretrained pretrained --metrics metrics
+    """
+    from ..analysis.summary import (
+        TASKS,
+        build_report,
+        pretraining_table,
+        read_pretraining,
+        read_task,
+        results_table,
+    )
+
+    with one_line_errors():
+        if pretrained is None and metrics is None:
+            raise ValueError("nothing to report; give --pretrained or --metrics")
+        pretraining = read_pretraining(pretrained) if pretrained else None
+        names = [name for name in TASKS if metrics and (metrics / name).is_dir()]
+        if metrics and not names:
+            raise FileNotFoundError(f"{metrics}: no directory named {' or '.join(TASKS)}")
+        tasks = {name: read_task(metrics / name) for name in names if metrics}
+        tables = {TASKS[name].title: results_table(TASKS[name], tasks[name]) for name in tasks}
+        page = build_report(pretraining, tasks).save(output)
+    if pretraining:
+        _print_table("Pre-training, dev set", pretraining_table(pretraining))
+    for title, rows in tables.items():
+        _print_table(f"{title}, test set", rows)
+    typer.echo(f"\nReport: {page}")
+
+
+def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    from wasabi.tables import table
+
+    from ..analysis.report import format_value
+
+    header = list(rows[0])
+    cells = [[format_value(row[column]) for column in header] for row in rows]
+    numeric = [any(isinstance(row[column], (int, float)) for row in rows) for column in header]
+    typer.echo(f"\n{title}")
+    typer.echo(
+        table(cells, header=header, divider=True, aligns=["r" if n else "l" for n in numeric])
+    )

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import srsly
+
+LABELS = ("A", "B")
+
+
+def textcat_scores(value: float) -> dict[str, object]:
+    return {
+        "cats_macro_f": value,
+        "cats_micro_f": value + 0.1,
+        "cats_f_per_type": {label: {"p": value, "r": value, "f": value} for label in LABELS},
+    }
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A directory such as the workflow leaves."""
+    (tmp_path / "pretrained").mkdir()
+    log = [
+        {"step": 10, "loss": 9.0, "mlm": 8.3, "nsp": 0.7, "lr": 1e-4, "pieces_per_s": 1e4},
+        {"step": 20, "loss": 7.0, "mlm": 6.3, "nsp": 0.7, "dev_mlm": 6.1, "dev_nsp_accuracy": 0.6},
+    ]
+    srsly.write_jsonl(tmp_path / "pretrained" / "log.jsonl", log)
+    metrics = {
+        "dev_mlm_loss": 6.1,
+        "unigram_cross_entropy": 6.4,
+        "nsp_accuracy": 0.6,
+        "nsp_baselines": {"majority": 0.5, "word overlap": 0.7},
+    }
+    srsly.write_json(tmp_path / "pretrained" / "metrics.json", metrics)
+    task = tmp_path / "metrics" / "textcat"
+    task.mkdir(parents=True)
+    for seed, value in enumerate([0.4, 0.5, 0.6]):
+        srsly.write_json(task / f"pretrained-{seed}.json", textcat_scores(value))
+        srsly.write_json(task / f"random-{seed}.json", textcat_scores(value - 0.2))
+    srsly.write_json(task / "baselines.json", {"majority": textcat_scores(0.1)})
+    return tmp_path

@@ -1,0 +1,169 @@
+"""Short real runs: the loss falls under the unigram model's, runs repeat, mistakes are named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spacy_bert.bert import load_pretraining
+from spacy_bert.pretraining import engine
+from spacy_bert.pretraining.config import PretrainConfig
+from spacy_bert.pretraining.engine import pretrain, select_device
+from spacy_bert.pretraining.shards import Shards
+from spacy_bert.wordpiece import WordPiece
+
+CONFIG = """
+[model]
+num_hidden_layers = 2
+hidden_size = 32
+num_attention_heads = 2
+intermediate_size = 64
+max_position_embeddings = 32
+hidden_dropout_prob = 0.1
+
+[data]
+shards = "{shards}"
+tokenizer = "{tokenizer}"
+sequence_length = 32
+batch_pieces = 512
+
+[training]
+steps = 6
+device = "cpu"
+learning_rate = 5e-3
+warmup_share = 0.1
+log_every = 2
+evaluate_every = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def config_file(shard_directory, wordpiece, tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("config")
+    wordpiece.save(directory / "tokenizer")
+    file = directory / "pretrain.cfg"
+    file.write_text(CONFIG.format(shards=shard_directory, tokenizer=directory / "tokenizer"))
+    return file
+
+
+@pytest.fixture(scope="module")
+def config(config_file) -> PretrainConfig:
+    return PretrainConfig.load(config_file)
+
+
+@pytest.fixture(scope="module")
+def short_run(config, tmp_path_factory):
+    output = tmp_path_factory.mktemp("short") / "deep" / "run"
+    return output, pretrain(config, output)
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return load_file(directory / "model-last" / "model.safetensors")
+
+
+def test_the_loss_falls_well_under_the_unigram_model(config_file, tmp_path):
+    config = PretrainConfig.load(
+        config_file,
+        {"training.steps": 150, "training.evaluate_every": 150, "training.log_every": 50},
+    )
+    metrics = pretrain(config, tmp_path)
+    assert metrics["dev_mlm_loss"] < metrics["unigram_cross_entropy"] - 0.5
+    assert metrics["dev_mlm_loss"] < metrics["unigram_cross_entropy_masked"] - 0.5
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").open()]
+    assert losses[-1] < losses[0]
+
+
+def test_metrics(short_run, shards):
+    output, metrics = short_run
+    assert json.loads((output / "metrics.json").read_text()) == metrics
+    assert metrics["corpus"] == shards.manifest["counts"]
+    assert metrics["nsp_baselines"]["majority"] == 0.5
+    assert set(metrics["nsp_baselines"]) == {"majority", "lengths_and_punctuation", "word_overlap"}
+    assert 0.0 <= metrics["nsp_accuracy"] <= 1.0
+    assert metrics["nsp_pairs"] > 20
+    assert metrics["pieces_per_second"] > 0
+    assert (metrics["steps"], metrics["device"]) == (6, "cpu")
+
+
+def test_log_lines(short_run):
+    rows = [json.loads(line) for line in (short_run[0] / "log.jsonl").open()]
+    assert [row["step"] for row in rows] == [2, 3, 4, 6]
+    for row in rows:
+        assert row["loss"] == pytest.approx(row["mlm"] + row["nsp"], abs=1e-4)
+        assert {"learning_rate", "gradient_norm", "pieces_per_second"} <= row.keys()
+        assert ("dev_mlm" in row) == ("dev_nsp_accuracy" in row) == (row["step"] in (3, 6))
+
+
+def test_checkpoints_are_hugging_face_directories(short_run, wordpiece):
+    transformers = pytest.importorskip("transformers")
+    output = short_run[0]
+    for name in ("model-last", "model-best"):
+        ours = load_pretraining(output / name).eval()
+        theirs = transformers.BertForPreTraining.from_pretrained(output / name).eval()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(output / name)
+        assert tokenizer.model_max_length == ours.config.max_position_embeddings == 32
+        assert ours.config.vocab_size == len(tokenizer) == len(wordpiece)
+        assert WordPiece.load(output / name).vocab_hash == wordpiece.vocab_hash
+        logits = theirs(**tokenizer("the cat", return_tensors="pt")).prediction_logits
+        assert logits.shape[-1] == len(wordpiece)
+    assert not [file for file in output.rglob("*") if file.name.startswith(".")]
+
+
+def test_the_config_saved_repeats_the_run_bit_by_bit(short_run, tmp_path):
+    output, metrics = short_run
+    again = pretrain(PretrainConfig.load(output / "config.cfg"), tmp_path)
+    first, second = weights(output), weights(tmp_path)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert again["dev_mlm_loss"] == metrics["dev_mlm_loss"]
+
+
+def test_another_seed_gives_other_weights(short_run, config, tmp_path):
+    pretrain(replace(config, training=replace(config.training, seed=1, steps=2)), tmp_path)
+    first, second = weights(short_run[0]), weights(tmp_path)
+    assert not torch.equal(first["bert.pooler.dense.weight"], second["bert.pooler.dense.weight"])
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_named(config, tmp_path, monkeypatch):
+    original = engine.pretraining_losses
+    calls = []
+
+    def diverging(model, batch):
+        calls.append(batch)
+        losses = original(model, batch)
+        return losses._replace(nsp=losses.nsp * float("nan")) if len(calls) == 5 else losses
+
+    monkeypatch.setattr(engine, "pretraining_losses", diverging)
+    with pytest.raises(FloatingPointError, match="step 5: the loss is nan"):
+        pretrain(config, tmp_path)
+    model = load_pretraining(tmp_path / "model-last")  # the checkpoint of step 3
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_shards_of_another_tokenizer_are_refused(config, corpus, tmp_path):
+    WordPiece.train(corpus.sentences(), vocab_size=120).save(tmp_path / "other")
+    data = replace(config.data, tokenizer=tmp_path / "other")
+    with pytest.raises(ValueError, match="another vocabulary than the tokenizer's"):
+        pretrain(replace(config, data=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["nope", "cuda:99"])
+def test_an_unknown_device_is_named(name):
+    with pytest.raises(ValueError, match=rf"\[training\] device '{name}'"):
+        select_device(name)
+
+
+def test_auto_takes_cuda_if_there_is_one():
+    assert select_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_run_on_cuda(config, tmp_path, shards):
+    assert isinstance(shards, Shards)
+    metrics = pretrain(replace(config, training=replace(config.training, device="cuda")), tmp_path)
+    assert metrics["device"] == "cuda"

@@ -1,0 +1,46 @@
+"""AdamW's parameter groups, and the learning rate over the steps."""
+
+from __future__ import annotations
+
+import pytest
+
+from spacy_bert.bert import BertConfig, BertForPreTraining
+from spacy_bert.pretraining.config import TrainingSettings
+from spacy_bert.pretraining.optimization import build_optimizer, learning_rate
+
+
+def test_biases_and_layer_norm_are_not_decayed():
+    model = BertForPreTraining(BertConfig.preset("tiny", vocab_size=50))
+    optimizer = build_optimizer(model, TrainingSettings(steps=1, weight_decay=0.02))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, plain = (
+        {names[id(parameter)] for parameter in group["params"]} for group in optimizer.param_groups
+    )
+    assert optimizer.param_groups[0]["weight_decay"] == 0.02
+    assert optimizer.param_groups[1]["weight_decay"] == 0.0
+    assert decayed | plain == set(names.values())
+    assert all(("bias" in name) or ("norm" in name) for name in plain)
+    assert not any(("bias" in name) or ("norm" in name) for name in decayed)
+
+
+def test_the_rate_rises_to_the_peak_and_falls_linearly():
+    settings = TrainingSettings(steps=100, learning_rate=2.0, warmup_share=0.1)
+    rates = [learning_rate(step, settings) for step in range(1, 101)]
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[9] == rates[10] == max(rates) == 2.0
+    assert rates[54] == pytest.approx(2.0 * 46 / 90)
+    assert rates[-1] == pytest.approx(2.0 / 90)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("warmup_share", [0.0, 0.01, 0.9])
+def test_every_step_of_a_short_run_has_a_rate(steps, warmup_share):
+    settings = TrainingSettings(steps=steps, warmup_share=warmup_share)
+    for step in range(1, steps + 1):
+        assert 0.0 < learning_rate(step, settings) <= settings.learning_rate
+
+
+@pytest.mark.parametrize("field", ["steps", "learning_rate", "warmup_share", "beta1", "seed"])
+def test_values_out_of_range_are_refused(field):
+    with pytest.raises(ValueError, match=f"{field} must"):
+        TrainingSettings(**{"steps": 1, field: -1})
