@@ -198,6 +198,13 @@ def _key_figures(
 def _add_pretraining(report: Report, results: PretrainingResults) -> None:
     metrics, source = results.metrics, results.source
     report.section("Pre-training")
+    if "corpus" in metrics:
+        train = metrics["corpus"]["train"]
+        report.text(
+            f"{metrics['steps']:,} updates on {train['documents']:,} documents "
+            f"({train['sentences']:,} sentences, {train['pieces']:,} pieces), "
+            f"{metrics['pieces_per_second']:,.0f} pieces a second on {metrics['device']}."
+        )
     report.chart(
         "loss",
         plots.loss_curve(results.log, metrics["unigram_cross_entropy"]),

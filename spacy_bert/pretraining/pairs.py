@@ -106,7 +106,7 @@ def _cut(
     short_share: float,
     rng: np.random.Generator,
 ) -> tuple[IntArray, IntArray, BoolArray]:
-    """Start, middle and end of each span, (pairs, 3); its document; middle between sentences?"""
+    """Spans as start, middle and end, (pairs, 3); their document; does each have two sentences?"""
     sentences = split.documents[documents + 1] - split.documents[documents]
     most = int(sentences.sum())  # a span consumes at least one sentence
     short = rng.random(most) < short_share
@@ -120,18 +120,15 @@ def _cut(
         count = len(bounds) - 1
         first = 0
         while first < count:
-            number = len(borders)
+            start, target, chance = bounds[first], targets[len(borders)], chances[len(borders)]
             last = min(first + 2, count)
-            limit = bounds[first] + targets[number]
-            while last < count and bounds[last + 1] <= limit:
+            while last < count and bounds[last + 1] - start <= target:
                 last += 1
             if last - first > 1:
-                middle = bounds[first + 1 + int(chances[number] * (last - first - 1))]
+                middle = bounds[first + 1 + int(chance * (last - first - 1))]
             else:
-                middle = (
-                    bounds[first] + 1 + int(chances[number] * (bounds[last] - bounds[first] - 1))
-                )
-            borders.append((bounds[first], middle, bounds[last]))
+                middle = start + 1 + int(chance * (bounds[last] - start - 1))
+            borders.append((start, middle, bounds[last]))
             source.append(document)
             whole.append(last - first > 1)
             # A sentence left alone at the end pairs up with the one before it.

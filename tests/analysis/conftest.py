@@ -26,10 +26,14 @@ def results(tmp_path: Path) -> Path:
     ]
     srsly.write_jsonl(tmp_path / "pretrained" / "log.jsonl", log)
     metrics = {
+        "steps": 20,
+        "device": "cpu",
+        "pieces_per_second": 12345.6,
+        "corpus": {"train": {"documents": 7, "sentences": 21, "pieces": 4321}},
         "dev_mlm_loss": 6.1,
         "unigram_cross_entropy": 6.4,
         "nsp_accuracy": 0.6,
-        "nsp_baselines": {"majority": 0.5, "word overlap": 0.7},
+        "nsp_baselines": {"majority": 0.5, "word_overlap": 0.7},
     }
     srsly.write_json(tmp_path / "pretrained" / "metrics.json", metrics)
     task = tmp_path / "metrics" / "textcat"

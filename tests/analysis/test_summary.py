@@ -49,7 +49,7 @@ def test_pretraining_without_next_sentences(results: Path) -> None:
 def test_report_shows_every_number_once_measured(results: Path) -> None:
     task = read_task(results / "metrics" / "textcat")
     html = build_report(read_pretraining(results / "pretrained"), {"textcat": task}).to_html()
-    for shown in ("6.10", "60.0%", "50.0%", "30.0%", "0.500", "derived, not annotated"):
+    for shown in ("6.10", "60.0%", "50.0%", "30.0%", "0.500", "4,321 pieces", "word overlap"):
         assert shown in html
 
 
