@@ -47,6 +47,8 @@ class TrainingSettings:
         steps: Number of updates.
         seed: Decides initial weights, order, pairs, masks and dropout.
         device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`.
+        threads: CPU threads of torch; 0 leaves the choice to torch. Several threads of a tiny
+            network gain little, and lose much beside another busy process.
         learning_rate: Its peak, reached after the warm-up; then it falls linearly to 0.
         warmup_share: Share of the steps in which the learning rate rises (10,000 of 1,000,000).
         weight_decay: Decoupled decay, not applied to biases and LayerNorm.
@@ -61,6 +63,7 @@ class TrainingSettings:
     steps: int
     seed: int = 0
     device: str = "auto"
+    threads: int = 0
     learning_rate: float = 1e-4
     warmup_share: float = 0.01
     weight_decay: float = 0.01
@@ -86,7 +89,7 @@ class TrainingSettings:
         for name in ("warmup_share", "beta1", "beta2"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        for name in ("seed", "weight_decay"):
+        for name in ("seed", "threads", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 

@@ -52,6 +52,8 @@ def pretrain(config: PretrainConfig, output: str | Path) -> dict[str, Any]:
     output = Path(output)
     settings = config.training
     device = select_device(settings.device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
     wordpiece = WordPiece.load(config.data.tokenizer)
     shards = Shards.open(config.data.shards, wordpiece)
     train, dev = (
