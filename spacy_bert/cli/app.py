@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import typer
 
-from .data import data
-from .pretraining import prepare, pretrain, train_tokenizer
-from .report import baselines, report
+from spacy_bert.cli.data import data
+from spacy_bert.cli.pretraining import prepare, pretrain, train_tokenizer
+from spacy_bert.cli.report import baselines, report
 
 app = typer.Typer(
     name="bert",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .errors import one_line_errors
+from spacy_bert.cli.errors import one_line_errors
 
 data = typer.Typer(name="data", help="Make data sets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -31,7 +31,7 @@ def pydocs(
 
     Example: python -m spacy bert data pydocs corpus
     """
-    from ..datasets.embedded import write_pydocs
+    from spacy_bert.datasets.embedded import write_pydocs
 
     with one_line_errors():
         stats = write_pydocs(output, library)

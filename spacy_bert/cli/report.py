@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import one_line_errors
+from spacy_bert.cli.errors import one_line_errors
 
 
 def baselines(
@@ -21,8 +21,8 @@ def baselines(
     """
     import srsly
 
-    from ..analysis.baselines import score_baselines
-    from ..files import replacing
+    from spacy_bert.analysis.baselines import score_baselines
+    from spacy_bert.files import replacing
 
     with one_line_errors():
         scores = score_baselines(train, test)
@@ -47,7 +47,7 @@ def report(
 
     Example: python -m spacy bert report report --pretrained pretrained --metrics metrics
     """
-    from ..analysis.summary import (
+    from spacy_bert.analysis.summary import (
         TASKS,
         build_report,
         pretraining_table,
@@ -76,7 +76,7 @@ def report(
 def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
     from wasabi.tables import table
 
-    from ..analysis.report import format_value
+    from spacy_bert.analysis.report import format_value
 
     header = list(rows[0])
     cells = [[format_value(row[column]) for column in header] for row in rows]

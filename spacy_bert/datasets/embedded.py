@@ -9,7 +9,6 @@ from typing import Any
 
 import srsly
 
-from spacy_bert.files import replacing
 from spacy_bert.datasets.areas import labelled_texts, split_modules, without_held_out, write_docbins
 from spacy_bert.datasets.pydocs import (
     documents,
@@ -18,6 +17,7 @@ from spacy_bert.datasets.pydocs import (
     topic_documents,
     write_corpus,
 )
+from spacy_bert.files import replacing
 
 
 def write_pydocs(output: Path, library: Path | None = None) -> dict[str, Any]:

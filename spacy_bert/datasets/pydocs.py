@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from spacy_bert.files import replacing
 from spacy_bert.datasets.prose import clean_sentences, sections
+from spacy_bert.files import replacing
 
 LIBRARY = Path(ast.__file__).parent
 MAX_PER_MODULE = 80  # documents; a few modules have nearly two hundred, all of one shape
