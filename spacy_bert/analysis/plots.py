@@ -15,13 +15,13 @@ _SHARE_AXIS = alt.Axis(format=".1f", tickCount=5)
 _POINT_SHAPES = ["circle", "diamond", "square", "triangle-up", "cross"]
 
 
-def loss_curve(log: Rows, unigram: float | None = None, *, window: int = 20) -> Any:
+def loss_curve(log: Rows, unigram: float | None = None, *, window: int = 3) -> Any:
     """Masked-LM loss against steps: train as a line, dev as points.
 
     Args:
         log: Rows with `step` and `mlm`, or `step` and `dev_mlm`, in nats a masked piece.
         unigram: Cross-entropy of the pieces' frequencies, drawn as a dashed line.
-        window: Rows of the train loss in one mean; a single batch is noisy.
+        window: Rows of the train loss in one mean, on top of the log's own means.
     """
     train = [row for row in log if row.get("mlm") is not None]
     rows = [

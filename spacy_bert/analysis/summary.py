@@ -203,7 +203,7 @@ def _add_pretraining(report: Report, results: PretrainingResults) -> None:
         report.text(
             f"{metrics['steps']:,} updates on {train['documents']:,} documents "
             f"({train['sentences']:,} sentences, {train['pieces']:,} pieces), "
-            f"{metrics['pieces_per_second']:,.0f} pieces a second on {metrics['device']}."
+            f"{metrics['pieces_per_second']:,.0f} pieces a second (device: {metrics['device']})."
         )
     report.chart(
         "loss",
@@ -265,7 +265,7 @@ def _add_task(report: Report, name: str, results: TaskResults) -> None:
         report.chart(
             f"{name}-labels",
             plots.by_label(labels, systems=list(results.runs), title="F1 on test, mean of seeds"),
-            caption="What each start makes of every label.",
+            caption="F1 of every label by start; the line between the two is what the start makes.",
             source=f"{results.source}/*.json",
         )
 
