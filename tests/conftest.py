@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# Before torch is imported, for this process and the commands it starts: two threads beside another
+# busy process are many times slower than one, and the models here are small.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
