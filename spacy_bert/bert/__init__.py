@@ -4,7 +4,7 @@ from spacy_bert.bert.checkpoint import load_config, load_encoder, load_pretraini
 from spacy_bert.bert.config import BertConfig
 from spacy_bert.bert.encoder import BertModel, EncoderOutput, Pooler
 from spacy_bert.bert.heads import BertForPreTraining, PreTrainingOutput
-from spacy_bert.bert.packed import PackedBatch, positions_of
+from spacy_bert.bert.packed import PackedBatch, positions_of, ranges
 
 __all__ = [
     "BertConfig",
@@ -18,5 +18,6 @@ __all__ = [
     "load_encoder",
     "load_pretraining",
     "positions_of",
+    "ranges",
     "save_pretrained",
 ]

@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spacy_bert.bert.packed import ranges
+
 varlen_attn: Any
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -75,9 +77,7 @@ class AttentionPlan:
         order = inverse = None
         if (sequence_order[1:] < sequence_order[:-1]).any():
             starts = np.cumsum(sizes) - sizes
-            new_starts = np.cumsum(sorted_sizes) - sorted_sizes
-            rows = np.repeat(starts[sequence_order] - new_starts, sorted_sizes)
-            rows += np.arange(len(rows))
+            rows = ranges(starts[sequence_order], sorted_sizes)
             back = np.empty_like(rows)
             back[rows] = np.arange(len(rows))
             order = torch.from_numpy(rows).to(device, non_blocking=True)

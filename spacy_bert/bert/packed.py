@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,9 +74,15 @@ class PackedBatch:
         )
 
 
-def positions_of(lengths: tuple[int, ...]) -> np.ndarray:
-    """0 .. length-1 for each sequence in turn, (sum of lengths,) int64."""
-    sizes = np.asarray(lengths, dtype=np.int64)
+def ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """start, start + 1, ..., start + size - 1 for each range in turn, (sum of sizes,) int64."""
     ends = np.cumsum(sizes)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total, dtype=np.int64) - np.repeat(ends - sizes, sizes)
+    filled: np.ndarray = np.repeat(starts - (ends - sizes), sizes)
+    filled += np.arange(len(filled))
+    return filled
+
+
+def positions_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """0 .. length - 1 for each sequence in turn, (sum of lengths,) int64."""
+    sizes = np.asarray(lengths, dtype=np.int64)
+    return ranges(np.zeros_like(sizes), sizes)

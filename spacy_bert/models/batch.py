@@ -19,7 +19,7 @@ from thinc.types import Ragged
 from torch import Tensor
 from transformers.file_utils import ModelOutput
 
-from spacy_bert.bert import PackedBatch, positions_of
+from spacy_bert.bert import PackedBatch, positions_of, ranges
 from spacy_bert.models.layout import DocLayout
 from spacy_bert.wordpiece import WordPiece
 
@@ -52,12 +52,12 @@ class Chunks:
         if (order[1:] < order[:-1]).any():
             starts = np.cumsum(lengths) - lengths
             sizes = lengths[order]
-            rows = np.repeat(starts[order], sizes) + positions_of(tuple(sizes.tolist()))
+            rows = ranges(starts[order], sizes)
             pieces, kinds, lengths = pieces[rows], kinds[rows], sizes
             back = np.empty_like(rows)
             back[rows] = np.arange(len(rows))
             inverse = torch.from_numpy(back).to(device)
-        positions = positions_of(tuple(lengths.tolist()))
+        positions = positions_of(lengths)
         batches, ends = [], np.cumsum(lengths)
         first = begin = 0
         while first < len(lengths):

@@ -16,7 +16,7 @@ import numpy as np
 from spacy.attrs import IDX, LENGTH
 from spacy.tokens import Doc, Span
 
-from spacy_bert.bert import positions_of
+from spacy_bert.bert import positions_of, ranges
 from spacy_bert.models.segments import segments
 from spacy_bert.wordpiece import WordPiece
 
@@ -161,7 +161,7 @@ def _lay_out_doc(
         pieces=np.concatenate(pieces).astype(np.int64),
         segment_ids=np.concatenate(kinds),
         lengths=tuple(lengths),
-        align_pieces=positions_of_ranges(best.first, best.count),
+        align_pieces=ranges(best.first, best.count).astype(np.int32),
         align_lengths=best.count.astype(np.int32),
     )
 
@@ -226,11 +226,3 @@ class _BestContext:
         self._context[rows] = np.where(better, context, self._context[rows])
         self.first[rows] = np.where(better, first - part.start + offset, self.first[rows])
         self.count[rows] = np.where(better, last - first, self.count[rows])
-
-
-def positions_of_ranges(first: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Concatenate the ranges [first, first + count), (sum of counts,) int32."""
-    ends = np.cumsum(count)
-    shift = np.repeat(first - (ends - count), count)
-    ranges: np.ndarray = (np.arange(len(shift)) + shift).astype(np.int32)
-    return ranges

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spacy_bert.bert import PackedBatch
-from spacy_bert.bert.packed import positions_of
+from spacy_bert.bert import PackedBatch, positions_of, ranges
 from spacy_bert.pretraining.masking import Masker, Masking
 from spacy_bert.pretraining.pairs import Pairs, draw_pairs
 from spacy_bert.pretraining.shards import IntArray, Split
@@ -153,9 +152,9 @@ class BatchMaker:
         spans = sizes + np.tile([2, 1], len(pairs))
         ends = np.cumsum(spans)
         total = int(ends[-1])
-        maskable = _ranges(ends - 1 - sizes, sizes)
+        maskable = ranges(ends - 1 - sizes, sizes)
         pieces = np.empty(total, dtype=np.int64)
-        pieces[maskable] = self._split.pieces[_ranges(segments[:, 0], sizes)]
+        pieces[maskable] = self._split.pieces[ranges(segments[:, 0], sizes)]
         pieces[ends - 1] = self._sep_id
         pieces[(ends - spans)[::2]] = self._cls_id
         masked = self._masker(pieces, maskable, rng)
@@ -171,10 +170,3 @@ class BatchMaker:
             targets=torch.from_numpy(masked.targets),
             is_random=torch.from_numpy(pairs.is_random.astype(np.int64)),
         )
-
-
-def _ranges(starts: IntArray, sizes: IntArray) -> IntArray:
-    """start, start + 1, ..., start + size - 1 for each range in turn, (sum of sizes,) int64."""
-    ends = np.cumsum(sizes)
-    shifts: IntArray = np.repeat(starts - (ends - sizes), sizes)
-    return shifts + np.arange(len(shifts))
