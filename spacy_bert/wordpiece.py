@@ -131,7 +131,7 @@ class WordPiece:
         if vocab_size < len(first):
             raise ValueError(
                 f"vocab_size {vocab_size} is too small: the special tokens and the alphabet "
-                f"take {len(first)}; raise it, or lower alphabet_limit ({alphabet_limit})"
+                f"take {len(first)}; raise it"
             )
         tokenizer = _bert_tokenizer(models.WordPiece(unk_token=UNK), normalizer)
         # Left alone the trainer numbers letters in the order of a randomly seeded hash map, and

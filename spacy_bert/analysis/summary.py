@@ -182,11 +182,10 @@ def _key_figures(
             f"nats a piece; unigram {metrics['unigram_cross_entropy']:.2f}",
         )
         if metrics.get("nsp_accuracy") is not None:
-            best, accuracy = max(metrics["nsp_baselines"].items(), key=lambda item: item[1])
-            figures["Next sentence"] = (
-                f"{metrics['nsp_accuracy']:.1%}",
-                f"accuracy; {best} {accuracy:.1%}",
-            )
+            others = metrics["nsp_baselines"]
+            best = max(others, key=lambda name: others[name], default=None)
+            note = "accuracy" if best is None else f"accuracy; {best} {others[best]:.1%}"
+            figures["Next sentence"] = (f"{metrics['nsp_accuracy']:.1%}", note)
     for name, results in tasks.items():
         (key, title), *_ = TASKS[name].scores.items()
         for system, runs in results.runs.items():

@@ -13,7 +13,8 @@ from spacy_bert.cli.report import baselines, report
 
 app = typer.Typer(
     name="bert",
-    help="Pre-train, fine-tune and inspect BERT.",
+    help="Pre-train BERT and report what came of it. From text to a network: train-tokenizer, then "
+    "prepare, then pretrain; each --help has an example.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

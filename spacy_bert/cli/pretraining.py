@@ -36,6 +36,8 @@ def train_tokenizer(
         from spacy_bert.pretraining.corpus import TextCorpus
         from spacy_bert.wordpiece import WordPiece
 
+        if next(iter(TextCorpus(corpus)), None) is None:
+            raise ValueError(f"{corpus}: holds no text; expected one sentence a line")
         wordpiece = WordPiece.train(
             TextCorpus(corpus).sentences(),
             vocab_size=vocab_size,
@@ -44,6 +46,10 @@ def train_tokenizer(
         )
         wordpiece.save(output)
     typer.echo(f"{output}: {len(wordpiece):,} pieces, {'cased' if cased else 'uncased'}")
+    if len(wordpiece) < vocab_size:
+        typer.echo(
+            f"(fewer than {vocab_size:,}: no other pair of pieces is seen {min_frequency} times)"
+        )
 
 
 def prepare(
@@ -75,10 +81,14 @@ def pretrain(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(help="Config file.")],
     output: Annotated[Path, typer.Argument(help="Directory for checkpoints, log and metrics.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete an earlier run in OUTPUT.")
+    ] = False,
 ) -> None:
     """Pre-train BERT as a config file says.
 
-    Any field of the config can be overridden: --section.field VALUE.
+    Any field of the config can be overridden: --section.field VALUE. OUTPUT/model-last is a Hugging
+    Face directory, saved at every evaluation and on Ctrl-C.
 
     Example: python -m spacy bert pretrain configs/pretrain_tiny.cfg pretrained --training.steps 500
     """
@@ -86,7 +96,9 @@ def pretrain(
         from spacy_bert.pretraining.config import PretrainConfig, parse_overrides
         from spacy_bert.pretraining.engine import pretrain as run
 
-        metrics = run(PretrainConfig.load(config, parse_overrides(context.args)), output)
+        metrics = run(
+            PretrainConfig.load(config, parse_overrides(context.args)), output, overwrite=overwrite
+        )
     typer.echo(
         f"dev MLM loss {metrics['dev_mlm_loss']:.3f} nats (unigrams "
         f"{metrics['unigram_cross_entropy']:.3f}), {metrics['pieces_per_second']:,.0f} pieces/s"

@@ -179,15 +179,25 @@ def _windows(parts: list[_Segment], options: LayoutOptions) -> Iterator[list[_Pa
         room = options.window - 3 - len(fixed.ids)
         sliding = second if options.slide == "last" else first
         if len(sliding.ids) > room and room < MIN_SLIDING_PIECES:
-            name = "1" if options.slide == "last" else str(number)
-            raise ValueError(
-                f"segment {name} of the Doc has {len(fixed.ids)} pieces and leaves {room} of the "
-                f"window's {options.window} for the other segment, under {MIN_SLIDING_PIECES}: "
-                f'shorten it, widen `window`, or set slide = "'
-                f'{"first" if options.slide == "last" else "last"}"'
-            )
+            _refuse_two_long_segments(len(first.ids), len(second.ids), number, options)
         for stretch in _stretches(sliding.segment, room, options.stride):
             yield [first, stretch] if options.slide == "last" else [stretch, second]
+
+
+def _refuse_two_long_segments(first: int, second: int, number: int, options: LayoutOptions) -> None:
+    """Say that one segment, read whole, leaves too little room, and what would help."""
+    fixed, sliding = (first, second) if options.slide == "last" else (second, first)
+    name = 1 if options.slide == "last" else number
+    other = "first" if options.slide == "last" else "last"
+    longest = options.window - 3 - MIN_SLIDING_PIECES
+    advice = f"shorten it to {longest} pieces"
+    if sliding <= longest:
+        advice += f', or set slide = "{other}" so that it is read in windows'
+    raise ValueError(
+        f"segment {name} of the Doc has {fixed} pieces; read whole, it leaves "
+        f"{options.window - 3 - fixed} of the window's {options.window} for the other segment "
+        f"({MIN_SLIDING_PIECES} are needed): {advice}"
+    )
 
 
 def _stretches(segment: _Segment, room: int, stride: int) -> Iterator[_Part]:

@@ -166,5 +166,5 @@ class BertTextCategorizer(TextCategorizer):
                 return component
         raise ValueError(
             f"[components.{self.name}] listens to {', '.join(sorted(upstream))!r}, but no such "
-            '"bert" component stands before it in the pipeline: add one'
+            '"bert" component stands before it in [nlp] pipeline: add one, or move it up'
         )

@@ -166,7 +166,8 @@ def write_shards(
             if writer.counts.documents < 2:
                 raise ValueError(
                     f"the {split} split has {writer.counts.documents} documents, at least 2 are "
-                    "needed for random next sentences; give more text or another dev_share"
+                    "needed for random next sentences; put a blank line between documents, give "
+                    "more text, or another dev_share"
                 )
     manifest = {
         "format": FORMAT,

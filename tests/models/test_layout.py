@@ -184,10 +184,16 @@ def test_a_token_takes_the_window_with_most_context(wordpiece: WordPiece) -> Non
 
 def test_no_room_for_the_sliding_segment_is_an_error(wordpiece: WordPiece) -> None:
     doc = spacy_bert.join(NLP, "the dog " * 20, "the fox " * 40)
-    with pytest.raises(ValueError, match=r"segment 1 .* 40 pieces and leaves 21 .* window's 64"):
+    with pytest.raises(
+        ValueError, match=r"segment 1 .* leaves 21 of the window's 64 .*: shorten it to 29 pieces$"
+    ):
         lay(doc, wordpiece, window=64)
-    with pytest.raises(ValueError, match=r"segment 2 .* 80 pieces and leaves -19"):
+    with pytest.raises(ValueError, match=r"segment 2 .* 80 pieces; read whole, it leaves -19"):
         lay(doc, wordpiece, window=64, slide="first")
+    short_second = spacy_bert.join(NLP, "the dog " * 40, "the fox")
+    with pytest.raises(ValueError, match='or set slide = "first"'):
+        lay(short_second, wordpiece, window=64)
+    assert len(lay(short_second, wordpiece, window=64, slide="first").lengths) > 1
     assert len(lay(doc, wordpiece, window=80).lengths) > 1
 
 

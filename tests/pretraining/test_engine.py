@@ -14,6 +14,7 @@ from spacy_bert.bert import load_pretraining
 from spacy_bert.pretraining import engine
 from spacy_bert.pretraining.config import PretrainConfig
 from spacy_bert.pretraining.engine import pretrain, select_device
+from spacy_bert.pretraining.objective import pretraining_losses
 from spacy_bert.pretraining.shards import Shards
 from spacy_bert.wordpiece import WordPiece
 
@@ -167,3 +168,36 @@ def test_a_run_on_cuda(config, tmp_path, shards):
     assert isinstance(shards, Shards)
     metrics = pretrain(replace(config, training=replace(config.training, device="cuda")), tmp_path)
     assert metrics["device"] == "cuda"
+
+
+def test_an_earlier_run_is_not_mixed_with_a_new_one(config, tmp_path):
+    one_step = replace(config, training=replace(config.training, steps=1))
+    pretrain(one_step, tmp_path)
+    with pytest.raises(ValueError, match=r"holds an earlier run \(log.jsonl, metrics.json, model"):
+        pretrain(config, tmp_path)
+    assert json.loads((tmp_path / "metrics.json").read_text())["steps"] == 1
+    pretrain(config, tmp_path, overwrite=True)
+    assert json.loads((tmp_path / "metrics.json").read_text())["steps"] == 6
+
+
+def test_an_interrupted_run_keeps_its_weights(config, tmp_path, monkeypatch):
+    calls = []
+
+    def losses(model, batch):
+        calls.append(batch)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return pretraining_losses(model, batch)
+
+    monkeypatch.setattr(engine, "pretraining_losses", losses)
+    longer = replace(config, training=replace(config.training, evaluate_every=6))
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(longer, tmp_path)
+    load_pretraining(tmp_path / "model-last")
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_training_does_without_scikit_learn(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
+    one_step = replace(config, training=replace(config.training, steps=1))
+    assert pretrain(one_step, tmp_path)["nsp_baselines"] == {}
