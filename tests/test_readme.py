@@ -1,0 +1,60 @@
+"""The README's examples run as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from spacy.cli.init_config import fill_config
+from spacy.util import load_config
+
+from spacy_bert.pretraining.config import PretrainConfig
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_python_examples_run(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks("python"):
+        exec(block.replace("bert-base-uncased", str(checkpoint)), names)
+    assert [span.text for span in names["doc"]._.segments] == ["Does it rain?", "It is raining."]
+    assert (tmp_path / "train.spacy").is_file()
+
+
+def test_lines_of_the_first_example_show_what_they_say(checkpoint: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(blocks("python")[0].replace("bert-base-uncased", str(checkpoint)), names)
+    data = names["doc"]._.trf_data
+    assert data.wordpieces.strings[0][0] == "[CLS]"
+    assert data.model_output.last_hidden_state.shape[:2] == (1, len(data.wordpieces.strings[0]))
+    assert data.align[0].dataXd[0] == 1
+
+
+def test_the_training_config_can_be_filled(tmp_path: Path) -> None:
+    base, filled = tmp_path / "base.cfg", tmp_path / "config.cfg"
+    base.write_text(blocks("ini")[0], encoding="utf8")
+    fill_config(filled, base, silent=True)
+    config = load_config(filled, interpolate=True)
+    assert config["training"]["optimizer"]["learn_rate"]["total_steps"] == 1000
+    for line in README.split("\n"):
+        setting = re.match(r"\| `(\w+)` \| `(.+)` \|", line)
+        if setting and setting[1] in config["components"]["bert"]["model"]:
+            value = config["components"]["bert"]["model"][setting[1]]
+            assert str(value).lower() == setting[2].strip('"').lower()
+
+
+def test_the_pretraining_config_is_valid(tmp_path: Path) -> None:
+    file = tmp_path / "pretrain.cfg"
+    file.write_text(blocks("ini")[1], encoding="utf8")
+    config = PretrainConfig.load(file, {"training.steps": 5000})
+    assert config.model.hidden_size == 256
+    assert config.training.steps == 5000
