@@ -11,9 +11,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from hypothesis import settings
 
 from spacy_bert.bert import BertConfig, BertForPreTraining, save_pretrained
 from spacy_bert.wordpiece import WordPiece
+
+# A slow machine must not fail a property.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 SENTENCES = [
     "The quick brown fox jumps over the lazy dog.",
