@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from spacy.tokens import Doc
@@ -13,14 +14,14 @@ from spacy_transformers.data_classes import FullTransformerBatch
 from thinc.api import Model
 from torch import Tensor, nn
 
-from spacy_bert.bert import BertConfig, BertModel, load_config, load_encoder
+from spacy_bert.bert import BertConfig, BertModel, PackedBatch, load_config, load_encoder
 from spacy_bert.models.batch import Chunks, PackedTransformerBatch
 from spacy_bert.models.hub import find_checkpoint
 from spacy_bert.models.layout import LayoutOptions, Slide, lay_out
+from spacy_bert.models.listeners import EncoderModel, private_config, split
 from spacy_bert.models.shim import Config, TorchShim
 from spacy_bert.wordpiece import WordPiece
 
-EncoderModel: TypeAlias = Model[list[Doc], FullTransformerBatch]
 Backprop = Callable[[FullTransformerBatch], list[Doc]]
 
 
@@ -96,12 +97,17 @@ class EncoderSettings:
         stride: pieces between the starts of two windows, None for 3/4 of the window.
         slide: which of two paired segments is cut into windows.
         max_batch_pieces: pieces that the network takes at once.
+        frozen_layers: layers from the bottom that are not trained, embeddings below them included;
+            None trains all.
+        mixed_precision: train in bf16 on CUDA.
     """
 
     window: int | None
     stride: int | None
     slide: Slide
     max_batch_pieces: int
+    frozen_layers: int | None = None
+    mixed_precision: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot work with any network.
@@ -111,6 +117,11 @@ class EncoderSettings:
         """
         if self.max_batch_pieces < 1:
             raise ValueError(f"max_batch_pieces must be at least 1, got {self.max_batch_pieces}")
+        if self.frozen_layers is not None and self.frozen_layers < 0:
+            raise ValueError(
+                f"frozen_layers must be at least 0 (the embeddings alone), or null for none, "
+                f"got {self.frozen_layers}"
+            )
         self.layout(positions=self.window or 512)
 
     def layout(self, *, positions: int) -> LayoutOptions:
@@ -166,15 +177,31 @@ class EncoderShim(TorchShim):
         """Take a network and the configuration that describes it and its vocabulary."""
         super().place(module, config)
         self._wordpiece = WordPiece.from_str(config["tokenizer"])
+        self._freeze()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> TorchShim:
-        """A shim with weights of its own."""
-        copied = super().__deepcopy__(memo)
-        assert isinstance(copied, EncoderShim)
-        copied.source = self.source
-        copied.settings = self.settings
-        copied._wordpiece = self._wordpiece
-        return copied
+    def depth(self, name: str) -> int:
+        """How many layers lie above a parameter: 1 in the top layer, embeddings most."""
+        layers = self.network.config.num_hidden_layers
+        part, _, rest = name.partition(".")
+        if part == "layers":
+            return layers - int(rest.partition(".")[0])
+        return layers + 1 if part == "embeddings" else 0
+
+    def _freeze(self) -> None:
+        """Switch off the gradients of what is not trained: it costs no backward pass either."""
+        frozen, layers = self.settings.frozen_layers, self.network.config.num_hidden_layers
+        if frozen is None:
+            return
+        if frozen > layers:
+            raise ValueError(f"frozen_layers is {frozen}, the network has only {layers} layers")
+        for module in (self.network.embeddings, *self.network.layers[:frozen]):
+            module.requires_grad_(False)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The precision to train in; weights and outputs are fp32 in any."""
+        if self.settings.mixed_precision and self.device.type == "cuda":
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return contextlib.nullcontext()
 
 
 def build_network(config: Config) -> BertModel:
@@ -191,6 +218,8 @@ def build_encoder(
     stride: int | None = None,
     slide: Slide = "last",
     max_batch_pieces: int = 4096,
+    frozen_layers: int | None = None,
+    mixed_precision: bool = False,
 ) -> EncoderModel:
     """The architecture `spacy_bert.Encoder.v1`: BERT over whole Docs of any length.
 
@@ -210,13 +239,21 @@ def build_encoder(
             "last".
         max_batch_pieces: the network never takes more pieces at once (but for a single window);
             in training, larger batches are computed twice to bound memory.
+        frozen_layers: train neither the embeddings nor this many layers above them; default: train
+            everything. (To keep the whole encoder as it is, freeze the component.)
+        mixed_precision: train in bf16 on CUDA, with fp32 weights; ignored on a CPU.
 
     Raises:
         ValueError: if an option is out of range.
     """
     source = EncoderSource(name=name, config=config, vocab=vocab, pretrained=pretrained)
     settings = EncoderSettings(
-        window=window, stride=stride, slide=slide, max_batch_pieces=max_batch_pieces
+        window=window,
+        stride=stride,
+        slide=slide,
+        max_batch_pieces=max_batch_pieces,
+        frozen_layers=frozen_layers,
+        mixed_precision=mixed_precision,
     )
     return Model(
         "bert_encoder",
@@ -224,7 +261,12 @@ def build_encoder(
         init=init,
         dims={"nO": source.width()},
         shims=[EncoderShim(source, settings)],
-        attrs={"dropout_rate": 0.1},
+        attrs={
+            "dropout_rate": 0.1,
+            # Functions are not saved with the attrs: nlp.replace_listeners looks for these.
+            "replace_listener": split,
+            "replace_listener_cfg": private_config,
+        },
     )
 
 
@@ -257,7 +299,7 @@ def forward(
     chunks = Chunks.build(filled, max_pieces=shim.settings.max_batch_pieces, device=shim.device)
     if is_train:
         hidden, backprop_hidden = encode_for_update(
-            shim, chunks, dropout=model.attrs["dropout_rate"]
+            shim, chunks, docs=len(filled), dropout=model.attrs["dropout_rate"]
         )
     else:
         hidden, backprop_hidden = encode(shim, chunks), None
@@ -281,7 +323,7 @@ def encode(shim: EncoderShim, chunks: Chunks) -> Tensor:
 
 
 def encode_for_update(
-    shim: EncoderShim, chunks: Chunks, *, dropout: float
+    shim: EncoderShim, chunks: Chunks, *, docs: int, dropout: float
 ) -> tuple[Tensor, Callable[[Tensor], None]]:
     """Last hidden states, (total, width), and the callback that takes their gradient.
 
@@ -291,24 +333,37 @@ def encode_for_update(
     device = shim.device
     several = len(chunks.batches) > 1
     outputs, states = [], []
+
+    def run(batch: PackedBatch) -> Tensor:
+        with shim.autocast():
+            hidden: Tensor = shim.network(batch).last_hidden_state
+        return hidden.float()
+
     with shim.training(), torch.set_grad_enabled(not several):
         shim.network.set_dropout(dropout)
         for batch in chunks.batches:
             states.append(_random_state(device))
-            outputs.append(shim.network(batch).last_hidden_state)
+            outputs.append(run(batch))
 
     def backprop(gradient: Tensor) -> None:
-        gradients = chunks.arrange(gradient.to(device))
+        share = shim.share(docs)
+        gradients = chunks.arrange(share * gradient.to(device))
         if not several:
-            outputs[0].backward(gradients[0])
+            _backward(outputs[0], gradients[0])
             return
-        with shim.training(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        rng = torch.random.fork_rng([device] if device.type == "cuda" else [])
+        with shim.training(again=True), rng:
             shim.network.set_dropout(dropout)
             for batch, state, chunk in zip(chunks.batches, states, gradients, strict=True):
                 _set_random_state(device, state)
-                shim.network(batch).last_hidden_state.backward(chunk)
+                _backward(run(batch), chunk)
 
     return chunks.restore([output.detach() for output in outputs]), backprop
+
+
+def _backward(output: Tensor, gradient: Tensor) -> None:
+    if output.requires_grad:  # not if all layers are frozen
+        output.backward(gradient)
 
 
 def _random_state(device: torch.device) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from spacy.tokens import Doc
-from thinc.api import Model, chain, torch2xp, xp2torch
+from thinc.api import Model, chain, torch2xp, with_array, xp2torch
 from thinc.types import Floats2d
 from torch import Tensor, nn
 
@@ -18,48 +18,74 @@ from spacy_bert.models.shim import Config, TorchShim
 Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
 
 
-class Classifier(nn.Module):
-    """Pooler, dropout, linear layer: the paper's head for whole sequences (section 4.1)."""
+class Head(nn.Module):
+    """Dropout and a linear layer on each token's vector (Devlin et al. 2018, section 5.3).
 
-    def __init__(self, hidden_size: int, labels: int, *, std: float = 0.02) -> None:
+    With a pooler before them, it is the paper's head of whole sequences (section 4.1).
+    """
+
+    def __init__(
+        self, hidden_size: int, labels: int, *, pooler: bool = False, std: float = 0.02
+    ) -> None:
         super().__init__()
-        self.pooler = Pooler(hidden_size)
+        self.pooler = Pooler(hidden_size) if pooler else None
         self.dropout = nn.Dropout()
         self.output = nn.Linear(hidden_size, labels)
         initialize(self, std=std)
 
-    def forward(self, cls: Tensor) -> Tensor:
-        """(Docs, hidden size) -> logits, (Docs, labels)."""
-        logits: Tensor = self.output(self.dropout(self.pooler(cls)))
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(rows, hidden size) -> logits, (rows, labels)."""
+        if self.pooler is not None:
+            vectors = self.pooler(vectors)
+        logits: Tensor = self.output(self.dropout(vectors))
         return logits
 
 
 def build_textcat(
-    cls: Model[list[Doc], Floats2d], nO: int | None = None
+    tok2vec: Model[list[Doc], Floats2d], nO: int | None = None
 ) -> Model[list[Doc], Floats2d]:
     """The architecture `spacy_bert.TextCat.v1`: logits of each label for each Doc.
 
     Args:
-        cls: gives the [CLS] vector of each Doc (`spacy_bert.ClsListener.v1`).
+        tok2vec: gives the [CLS] vector of each Doc (`spacy_bert.ClsListener.v1`); named as
+            `nlp.replace_listeners` expects it.
         nO: number of labels; set when the component is initialized.
     """
-    head: Model[Floats2d, Floats2d] = Model(
-        "bert_classifier",
+    head = build_head(nO, pooler=True)
+    model: Model[list[Doc], Floats2d] = chain(tok2vec, head)
+    return _with_head(model, head)
+
+
+def build_ner(
+    tok2vec: Model[list[Doc], list[Floats2d]], nO: int | None = None
+) -> Model[list[Doc], list[Floats2d]]:
+    """The architecture `spacy_bert.NER.v1`: logits of each tag for each token.
+
+    Args:
+        tok2vec: gives a vector for each token (`spacy_bert.TokenListener.v1`, or any layer that
+            spaCy's tagger could read).
+        nO: number of tags; set when the component is initialized.
+    """
+    head = build_head(nO, pooler=False)
+    model: Model[list[Doc], list[Floats2d]] = chain(tok2vec, with_array(head))
+    return _with_head(model, head)
+
+
+def build_head(nO: int | None, *, pooler: bool) -> Model[Floats2d, Floats2d]:
+    """A `Head` as a thinc model of rows."""
+    return Model(
+        "bert_head",
         forward_head,
         init=init_head,
         dims={"nI": None, "nO": nO},
-        attrs={"dropout_rate": 0.1},
-        shims=[TorchShim(build_classifier)],
+        attrs={"dropout_rate": 0.1, "pooler": pooler},
+        shims=[TorchShim(build_module)],
     )
-    model: Model[list[Doc], Floats2d] = chain(cls, head)
-    model.set_ref("head", head)
-    model.attrs["resize_output"] = resize_labels
-    return model
 
 
-def build_classifier(config: Config) -> Classifier:
+def build_module(config: Config) -> Head:
     """The module that a head's configuration describes."""
-    return Classifier(config["hidden_size"], config["labels"])
+    return Head(config["hidden_size"], config["labels"], pooler=config["pooler"])
 
 
 def init_head(
@@ -70,8 +96,12 @@ def init_head(
         model.set_dim("nI", X.shape[1])
     if Y is not None:
         model.set_dim("nO", Y.shape[1])
-    config = {"hidden_size": model.get_dim("nI"), "labels": model.get_dim("nO")}
-    head_shim(model).place(build_classifier(config), config)
+    config = {
+        "hidden_size": model.get_dim("nI"),
+        "labels": model.get_dim("nO"),
+        "pooler": model.attrs["pooler"],
+    }
+    head_shim(model).place(build_module(config), config)
 
 
 def head_shim(model: Model[Any, Any]) -> TorchShim:
@@ -85,7 +115,7 @@ def head_shim(model: Model[Any, Any]) -> TorchShim:
 def forward_head(
     model: Model[Floats2d, Floats2d], vectors: Array, is_train: bool
 ) -> tuple[Array, Callable[[Array], Array]]:
-    """(Docs, width) -> (Docs, labels)."""
+    """(rows, width) -> (rows, labels)."""
     shim = head_shim(model)
     if vectors.shape[1] == 0:  # no Doc of the batch has a token: nobody knows the width
         vectors = model.ops.alloc2f(len(vectors), model.get_dim("nI"))
@@ -94,12 +124,15 @@ def forward_head(
         with shim.predicting() as head:
             return torch2xp(head(inputs)), _no_gradient
     with shim.training() as head:
-        cast(Classifier, head).dropout.p = model.attrs["dropout_rate"]
+        cast(Head, head).dropout.p = model.attrs["dropout_rate"]
         outputs = head(inputs)
 
     def backprop(gradient: Array) -> Array:
-        outputs.backward(xp2torch(gradient, device=outputs.device))
-        return torch2xp(cast(Tensor, inputs.grad))
+        if not len(vectors):
+            return vectors
+        share = shim.share(len(vectors))
+        outputs.backward(share * xp2torch(gradient, device=outputs.device))
+        return torch2xp(cast(Tensor, inputs.grad) / share)
 
     return torch2xp(outputs.detach()), backprop
 
@@ -108,19 +141,27 @@ def _no_gradient(gradient: Array) -> Array:
     raise RuntimeError("The head ran without training: there is nothing to backpropagate")
 
 
-def resize_labels(model: Model[list[Doc], Floats2d], labels: int) -> Model[list[Doc], Floats2d]:
+def resize_labels(model: Model[list[Doc], Any], labels: int) -> Model[list[Doc], Any]:
     """Make room for more labels; what was learned of the others stays."""
     shim = head_shim(model)
     if not shim.is_loaded:
         return model
     config = {**shim.cfg, "labels": labels}
-    resized = build_classifier(config)
-    old = cast(Classifier, shim.module)
+    resized = build_module(config)
+    old = cast(Head, shim.module)
     with torch.no_grad():
-        resized.pooler.load_state_dict(old.pooler.state_dict())
+        if resized.pooler is not None and old.pooler is not None:
+            resized.pooler.load_state_dict(old.pooler.state_dict())
         resized.output.weight[: old.output.out_features] = old.output.weight
         resized.output.bias[: old.output.out_features] = old.output.bias
     shim.place(resized, config)
-    model.get_ref("head").set_dim("nO", labels, force=True)
-    model.set_dim("nO", labels, force=True)
+    for node in (model.get_ref("head"), model.layers[-1], model):
+        if node.has_dim("nO"):
+            node.set_dim("nO", labels, force=True)
+    return model
+
+
+def _with_head(model: Model[list[Doc], Any], head: Model[Floats2d, Floats2d]) -> Model:
+    model.set_ref("head", head)
+    model.attrs["resize_output"] = resize_labels
     return model

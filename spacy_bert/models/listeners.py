@@ -1,4 +1,8 @@
-"""The listener of [CLS] heads: it hears what the shared encoder says of each Doc."""
+"""What heads read: the shared encoder, through a listener, or an encoder of their own.
+
+Each `...Listener.v1` has its twin `...Encoder.v1` that owns an encoder; `nlp.replace_listeners`
+turns the first into the second.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,22 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from spacy.tokens import Doc
-from spacy_transformers.data_classes import TransformerData
-from spacy_transformers.layers import TransformerListener
+from spacy_transformers.data_classes import FullTransformerBatch, TransformerData
+from spacy_transformers.layers import TransformerListener, trfs2arrays
 from thinc.api import Model, chain
-from thinc.types import Floats2d
-from transformers.file_utils import ModelOutput
+from thinc.types import Floats2d, Ragged
+
+from spacy_bert.models.pooling import pool_cls, pool_first
 
 Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
+EncoderModel: TypeAlias = Model[list[Doc], FullTransformerBatch]
+
+# What listens -> what reads the same from an encoder of its own.
+PRIVATE = {
+    "spacy_bert.ClsListener.v1": "spacy_bert.ClsEncoder.v1",
+    "spacy_bert.TokenListener.v1": "spacy_bert.TokenEncoder.v1",
+    "spacy-transformers.TransformerListener.v1": "spacy_bert.Tok2VecEncoder.v1",
+}
 
 
 def build_cls_listener(upstream: str = "*") -> Model[list[Doc], Floats2d]:
@@ -21,41 +34,109 @@ def build_cls_listener(upstream: str = "*") -> Model[list[Doc], Floats2d]:
     Args:
         upstream: name of the `bert` component to listen to; "*" is the only one.
     """
+    return _listen(upstream, pool_cls())
+
+
+def build_cls_encoder(encoder: EncoderModel) -> Model[list[Doc], Floats2d]:
+    """The architecture `spacy_bert.ClsEncoder.v1`: the same from an encoder of its own.
+
+    Args:
+        encoder: `spacy_bert.Encoder.v1`.
+    """
+    return chain(split(encoder), pool_cls())
+
+
+def build_token_listener(upstream: str = "*") -> Model[list[Doc], list[Floats2d]]:
+    """The architecture `spacy_bert.TokenListener.v1`: each token's vector is its first piece's.
+
+    Args:
+        upstream: name of the `bert` component to listen to; "*" is the only one.
+    """
+    return _listen(upstream, pool_first())
+
+
+def build_token_encoder(encoder: EncoderModel) -> Model[list[Doc], list[Floats2d]]:
+    """The architecture `spacy_bert.TokenEncoder.v1`: the same from an encoder of its own.
+
+    Args:
+        encoder: `spacy_bert.Encoder.v1`.
+    """
+    return chain(split(encoder), pool_first())
+
+
+def build_tok2vec_encoder(
+    encoder: EncoderModel, pooling: Model[Ragged, Floats2d], grad_factor: float = 1.0
+) -> Model[list[Doc], list[Floats2d]]:
+    """The architecture `spacy_bert.Tok2VecEncoder.v1`: an encoder of its own for any component.
+
+    It stands where `spacy-transformers.TransformerListener.v1` does: in spaCy's tagger, parser ...
+
+    Args:
+        encoder: `spacy_bert.Encoder.v1`.
+        pooling: makes one vector of each token's pieces, such as `reduce_mean.v1`.
+        grad_factor: factor of the gradient that goes on to the encoder.
+    """
+    return chain(split(encoder), trfs2arrays(pooling, grad_factor))
+
+
+def split(encoder: EncoderModel) -> Model[list[Doc], list[TransformerData]]:
+    """An encoder that gives each Doc's data, as listeners get them from the shared one."""
+    return Model("split", forward_split, layers=[encoder], dims={"nO": None}, init=init_split)
+
+
+def init_split(
+    model: Model[list[Doc], list[TransformerData]], X: object = None, Y: object = None
+) -> None:
+    """Load the encoder."""
+    (encoder,) = model.layers
+    encoder.initialize()
+
+
+def forward_split(
+    model: Model[list[Doc], list[TransformerData]], docs: list[Doc], is_train: bool
+) -> tuple[list[TransformerData], Callable[[list[TransformerData]], list[Doc]]]:
+    """Docs -> their data; backward, data with gradients for the Docs that have tokens."""
+    (encoder,) = model.layers
+    batch, backprop_encoder = encoder(docs, is_train)
+
+    def backprop(gradients: list[TransformerData]) -> list[Doc]:
+        if gradients:  # none of the Docs had a token otherwise
+            arrays = [[data.model_output.last_hidden_state] for data in gradients]
+            backprop_encoder(batch.unsplit_by_doc(arrays))
+        return docs
+
+    return batch.doc_data, backprop
+
+
+def private_config(encoder: dict[str, Any], tok2vec: dict[str, Any]) -> dict[str, Any]:
+    """The config of what `nlp.replace_listeners` puts in the place of a listener.
+
+    Args:
+        encoder: config of the shared encoder's model.
+        tok2vec: config of the listener, or of the `tok2vec` layer that has it inside.
+
+    Raises:
+        ValueError: if nothing is known to stand for such a listener.
+    """
+    listener = _find_listener(tok2vec)
+    if listener is None:
+        raise ValueError(
+            f"replace_listeners: nothing is known to take the place of the listener in "
+            f"{tok2vec.get('@architectures')}; known are {', '.join(PRIVATE)}"
+        )
+    kept = {key: value for key, value in listener.items() if key != "upstream"}
+    return {**kept, "@architectures": PRIVATE[listener["@architectures"]], "encoder": encoder}
+
+
+def _find_listener(config: dict[str, Any]) -> dict[str, Any] | None:
+    if config.get("@architectures") in PRIVATE:
+        return config
+    inner = (_find_listener(value) for value in config.values() if isinstance(value, dict))
+    return next((found for found in inner if found is not None), None)
+
+
+def _listen(upstream: str, pool: Model[list[TransformerData], Any]) -> Model[list[Doc], Any]:
     listener = TransformerListener(upstream_name=upstream)
-    model: Model[list[Doc], Floats2d] = chain(listener, pool_cls())
+    model: Model[list[Doc], Any] = chain(listener, pool)
     model.set_ref("listener", listener)
     return model
-
-
-def pool_cls() -> Model[list[TransformerData], Floats2d]:
-    """[CLS] of each Doc, the mean over its windows; zeros for a Doc without tokens."""
-    return Model("pool_cls", forward)
-
-
-def forward(
-    model: Model[list[TransformerData], Floats2d], data: list[TransformerData], is_train: bool
-) -> tuple[Array, Callable[[Array], list[TransformerData]]]:
-    """(Docs) -> (Docs, width); the backward pass gives gradients for Docs with tokens only."""
-    states = [d.model_output.get("last_hidden_state") for d in data]
-    # A Doc without tokens comes without states, or with states of no length.
-    filled = [(i, s) for i, s in enumerate(states) if s is not None and s.shape[1]]
-    width = filled[0][1].shape[2] if filled else 0
-    pooled: Array = model.ops.alloc2f(len(data), width)
-    for i, state in filled:
-        pooled[i] = state[:, 0].mean(axis=0)
-
-    def backprop(d_pooled: Array) -> list[TransformerData]:
-        gradients = []
-        for i, state in filled:
-            d_state = model.ops.xp.zeros_like(state)
-            d_state[:, 0] = d_pooled[i] / len(state)
-            gradients.append(
-                TransformerData(
-                    wordpieces=data[i].wordpieces,
-                    model_output=ModelOutput(last_hidden_state=d_state),
-                    align=data[i].align,
-                )
-            )
-        return gradients
-
-    return pooled, backprop

@@ -34,7 +34,12 @@ class AdamW(Optimizer):
         eps: float,
         weight_decay: float,
         grad_clip: float,
+        layer_decay: float,
     ) -> None:
+        if not 0.0 < layer_decay <= 1.0:
+            raise ValueError(
+                f"[training.optimizer] layer_decay must be in (0, 1], got {layer_decay}"
+            )
         super().__init__(
             learn_rate,
             beta1=beta1,
@@ -44,6 +49,7 @@ class AdamW(Optimizer):
             grad_clip=grad_clip,
             L2_is_weight_decay=True,
         )
+        self.layer_decay = layer_decay
         self._handed_in: dict[int, TorchShim] = {}
         self._known: set[nn.Parameter] = set()
         self._torch: torch.optim.AdamW | None = None
@@ -76,14 +82,14 @@ class AdamW(Optimizer):
     def _step(self) -> None:
         shims = list(self._handed_in.values())
         self._handed_in.clear()
-        parameters = [p for shim in shims for p in shim.module.parameters() if p.grad is not None]
+        parameters = [p for shim in shims for p in shim.average_gradients()]
         if not parameters:
             return
-        optimizer = self._optimizer_for(parameters)
+        optimizer = self._optimizer_for(shims)
         if self.grad_clip:
             nn.utils.clip_grad_norm_(parameters, self.grad_clip)
         for group in optimizer.param_groups:
-            group["lr"] = float(self.learn_rate)
+            group["lr"] = float(self.learn_rate) * self.layer_decay ** group["depth"]
             group["betas"] = (self.b1, self.b2)
             group["eps"] = self.eps
             group["weight_decay"] = self.L2 if group["decayed"] else 0.0
@@ -91,21 +97,21 @@ class AdamW(Optimizer):
         for parameter in parameters:
             parameter.grad = None
 
-    def _optimizer_for(self, parameters: list[nn.Parameter]) -> torch.optim.AdamW:
-        """Torch's optimizer, which has come to know the parameters."""
-        new = [p for p in parameters if p not in self._known]
-        for decayed in (True, False):
-            group: dict[str, Any] = {
-                "params": [p for p in new if (p.ndim > 1) == decayed],
-                "decayed": decayed,
-            }
-            if not group["params"]:
-                continue
+    def _optimizer_for(self, shims: list[TorchShim]) -> torch.optim.AdamW:
+        """Torch's optimizer, which has come to know the shims' parameters with gradients."""
+        groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+        for shim in shims:
+            for name, parameter in shim.module.named_parameters():
+                if parameter.grad is not None and parameter not in self._known:
+                    depth = shim.depth(name) if self.layer_decay < 1.0 else 0
+                    groups.setdefault((depth, parameter.ndim > 1), []).append(parameter)
+        for (depth, decayed), parameters in groups.items():
+            group: dict[str, Any] = {"params": parameters, "depth": depth, "decayed": decayed}
             if self._torch is None:
                 self._torch = torch.optim.AdamW([group], fused=True)
             else:
                 self._torch.add_param_group(group)
-        self._known.update(new)
+            self._known.update(parameters)
         assert self._torch is not None
         return self._torch
 
@@ -118,6 +124,7 @@ def build_adamw(
     eps: float = 1e-8,
     weight_decay: float = 0.01,
     grad_clip: float = 1.0,
+    layer_decay: float = 1.0,
 ) -> Optimizer:
     """The optimizer `spacy_bert.AdamW.v1`.
 
@@ -129,6 +136,9 @@ def build_adamw(
         eps: added to the root of the second moment.
         weight_decay: decoupled decay; biases and LayerNorm are spared.
         grad_clip: largest global norm of the torch parameters' gradients; 0 switches it off.
+        layer_decay: factor of the learning rate from one layer of the encoder to the next below
+            (Clark et al. 2020, "ELECTRA", appendix B); heads learn at the full rate, the top layer
+            at `layer_decay` times it, the embeddings slowest. 1 switches it off.
     """
     return AdamW(
         learn_rate,
@@ -137,4 +147,5 @@ def build_adamw(
         eps=eps,
         weight_decay=weight_decay,
         grad_clip=grad_clip,
+        layer_decay=layer_decay,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import srsly
 import torch
@@ -18,12 +18,23 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from thinc.api import Optimizer, get_torch_default_device, torch2xp, xp2torch
 from thinc.shims import Shim
-from torch import nn
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from spacy_bert.models.optimizer import AdamW
 
 Config = dict[str, Any]
+
+
+class LateGradient(Protocol):
+    """A gradient that others still add to, as the listeners of a shared encoder do."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anybody has added to it."""
+
+    def backpropagate(self) -> None:
+        """Run the backward pass with what has been added."""
 
 
 class TorchShim(Shim):
@@ -38,6 +49,9 @@ class TorchShim(Shim):
         super().__init__(None, config)
         self._build = build
         self._handed_to: AdamW | None = None
+        self._late: LateGradient | None = None
+        self._first_size = 0
+        self._shares = 0.0
 
     @property
     def module(self) -> nn.Module:
@@ -75,18 +89,65 @@ class TorchShim(Shim):
     @contextlib.contextmanager
     def predicting(self) -> Iterator[nn.Module]:
         """The module in evaluation mode, without gradients."""
-        self._settle()
+        # An annotating component predicts before the listeners answer: the update is under way.
+        if self._late is None or self._late.has_begun:
+            self._settle()
         with torch.inference_mode():
             yield self.module.eval()
 
     @contextlib.contextmanager
-    def training(self) -> Iterator[nn.Module]:
-        """The module in training mode; evaluation mode again afterwards."""
-        self._settle()
+    def training(self, *, again: bool = False) -> Iterator[nn.Module]:
+        """The module in training mode; evaluation mode again afterwards.
+
+        Args:
+            again: for a second pass in the same update, which must not end the update.
+        """
+        if not again:
+            self._settle()
         try:
             yield self.module.train()
         finally:
             self.module.eval()
+
+    def expect(self, gradient: LateGradient) -> None:
+        """Note a gradient that others will add to, and that must be run by the next step.
+
+        It may stay unfinished: a frozen component listens, but does not answer.
+        """
+        self._late = gradient
+
+    def finish_late_gradient(self) -> None:
+        """Run the backward pass that nobody has run, if anything was added to its gradient."""
+        if self._late is not None and self._late.has_begun:
+            late, self._late = self._late, None
+            late.backpropagate()
+
+    def share(self, size: int) -> float:
+        """The weight of a sub-batch of `size` rows beside the first one since the last step.
+
+        Whoever runs a backward pass multiplies its gradient by this; `average_gradients` divides
+        by the sum. So several sub-batches (`accumulate_gradient`) give the gradient of the mean
+        loss, whatever their sizes, and a single one is left as it is.
+        """
+        if not self._shares:
+            self._first_size = size
+        share = size / self._first_size
+        self._shares += share
+        return share
+
+    def average_gradients(self) -> list[nn.Parameter]:
+        """The parameters that have a gradient, after it was averaged over the sub-batches."""
+        self.finish_late_gradient()
+        parameters = [p for p in self.module.parameters() if p.grad is not None]
+        if self._shares > 1.0:
+            for parameter in parameters:
+                cast(Tensor, parameter.grad).div_(self._shares)
+        self._shares = 0.0
+        return parameters
+
+    def depth(self, name: str) -> int:
+        """How many layers lie above a parameter, for layer-wise decay of the learning rate."""
+        return 0
 
     def finish_update(self, optimizer: Optimizer) -> None:
         """Hand the gradients in to our AdamW, or step with any thinc optimizer."""
@@ -96,11 +157,12 @@ class TorchShim(Shim):
             optimizer.hand_in(self)
             self._handed_to = optimizer
             return
+        with_gradient = set(self.average_gradients())
         for name, parameter in self.module.named_parameters():
-            if parameter.grad is None:
+            if parameter not in with_gradient:
                 continue
-            arrays = cast(tuple[Any, Any], (torch2xp(parameter.data), torch2xp(parameter.grad)))
-            weights, _ = optimizer((self.id, name), *arrays)
+            arrays = torch2xp(parameter.data), torch2xp(cast(Tensor, parameter.grad))
+            weights, _ = optimizer((self.id, name), *cast(tuple[Any, Any], arrays))
             parameter.data.copy_(xp2torch(weights, device=parameter.device))
             parameter.grad = None
 
@@ -146,18 +208,20 @@ class TorchShim(Shim):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TorchShim:
         """A shim of its own with its own weights, not handed in anywhere."""
+        self._settle()
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
-        self._settle()
+        copied.__dict__.update(self.__dict__)
         Shim.__init__(copied, None, dict(self.cfg))
-        copied._build = self._build
-        copied._handed_to = None
+        copied._shares = 0.0
         if self._model is not None:
             copied.from_bytes(self.to_bytes())
         return copied
 
     def _settle(self) -> None:
         """Let the optimizer take a step that nobody asked for (a bare `nlp.update` does not)."""
+        self.finish_late_gradient()
+        self._late = None
         optimizer, self._handed_to = self._handed_to, None
         if optimizer is not None:
             optimizer.settle(self)

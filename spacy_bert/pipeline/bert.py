@@ -18,7 +18,8 @@ from spacy_transformers.layers import TransformerListener
 from spacy_transformers.pipeline_component import install_extensions
 from thinc.api import Model, Optimizer, set_dropout_rate
 
-from spacy_bert.models.encoder import EncoderModel
+from spacy_bert.models.encoder import EncoderShim, encoder_shim
+from spacy_bert.models.listeners import EncoderModel
 from spacy_bert.models.segments import install_segments
 
 DEFAULT_CONFIG = {
@@ -32,6 +33,8 @@ DEFAULT_CONFIG = {
         "stride": None,
         "slide": "last",
         "max_batch_pieces": 4096,
+        "frozen_layers": None,
+        "mixed_precision": False,
     },
     "set_extra_annotations": {
         "@annotation_setters": "spacy-transformers.null_annotation_setter.v1"
@@ -77,6 +80,11 @@ class Bert(Transformer):  # type: ignore[misc]
         *,
         name: str = "bert",
     ) -> None:
+        if not any(isinstance(shim, EncoderShim) for shim in model.shims):
+            raise ValueError(
+                f"[components.{name}.model] must be spacy_bert.Encoder.v1, not {model.name!r}; "
+                'other transformers go into the factory "transformer"'
+            )
         super().__init__(vocab, model, set_extra_annotations, name=name)
         self.cfg: dict[str, Any] = {}
 
@@ -102,6 +110,7 @@ class Bert(Transformer):  # type: ignore[misc]
     ) -> dict[str, float]:
         """Encode the examples for the listeners; the last to answer starts the backward pass.
 
+        If some do not answer, being frozen, it starts when the optimizer steps.
         `losses[name]` is the squared norm of the gradient that the listeners sent back.
         """
         losses = {} if losses is None else losses
@@ -112,33 +121,20 @@ class Bert(Transformer):  # type: ignore[misc]
         if not any(len(doc) for doc in docs) or not self.listeners:
             return losses
         set_dropout_rate(self.model, drop)
-        outputs, backprop_model = self.model.begin_update(docs)
-        total: list[list[Any]] = []
+        outputs, backprop = self.model.begin_update(docs)
 
-        def accumulate(gradients: list[TransformerData]) -> None:
-            arrays = [data.model_output.last_hidden_state for data in gradients]
-            if not total:
-                total.extend([array] for array in arrays)
-            else:
-                for (sum_,), array in zip(total, arrays, strict=True):
-                    sum_ += array
-
-        def backprop(gradients: list[TransformerData]) -> list[Doc]:
-            accumulate(gradients)
-            packed = outputs.unsplit_by_doc(total)
-            total.clear()
+        def finish(gradient: FullTransformerBatch) -> None:
             # One number leaves the device, not one for every Doc and listener.
-            losses[self.name] += float(packed.model_output.last_hidden_state.square().sum())
-            backprop_model(packed)
+            losses[self.name] += float(gradient.model_output.last_hidden_state.square().sum())
+            backprop(gradient)
             if sgd is not None:
                 self.model.finish_update(sgd)
-            return docs
 
+        gradient = SharedGradient(outputs, finish, listeners=len(self.listeners))
+        encoder_shim(self.model).expect(gradient)
         batch_id = TransformerListener.get_batch_id(docs)
-        *others, last = self.listeners
-        for listener in others:
-            listener.receive(batch_id, outputs.doc_data, accumulate)
-        last.receive(batch_id, outputs.doc_data, backprop)
+        for listener in self.listeners:
+            listener.receive(batch_id, outputs.doc_data, gradient.add)
         return losses
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> Bert:
@@ -155,3 +151,47 @@ class Bert(Transformer):  # type: ignore[misc]
         except ValueError as error:
             raise ValueError(f"{model_file}: {error}") from error
         return self
+
+
+class SharedGradient:
+    """The sum of the gradients that listeners send back for one batch.
+
+    Args:
+        outputs: what the listeners read.
+        finish: takes the packed sum, when all listeners have answered or the optimizer steps.
+        listeners: how many there are.
+    """
+
+    def __init__(
+        self,
+        outputs: FullTransformerBatch,
+        finish: Callable[[FullTransformerBatch], None],
+        *,
+        listeners: int,
+    ) -> None:
+        self._outputs = outputs
+        self._finish = finish
+        self._awaited = listeners
+        self._sum: list[list[Any]] = []
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a listener has answered, and the sum still waits for its backward pass."""
+        return bool(self._sum)
+
+    def add(self, gradients: list[TransformerData]) -> None:
+        """Take one listener's gradients, one for each Doc that has tokens."""
+        arrays = [data.model_output.last_hidden_state for data in gradients]
+        if not self._sum:
+            self._sum = [[array] for array in arrays]
+        else:
+            for (sum_,), array in zip(self._sum, arrays, strict=True):
+                sum_ += array
+        self._awaited -= 1
+        if not self._awaited:
+            self.backpropagate()
+
+    def backpropagate(self) -> None:
+        """Run the encoder's backward pass with the sum so far."""
+        gradients, self._sum = self._sum, []
+        self._finish(self._outputs.unsplit_by_doc(gradients))

@@ -7,8 +7,9 @@ import torch
 from spacy_transformers.data_classes import TransformerData, WordpieceBatch
 from transformers.file_utils import ModelOutput
 
-from spacy_bert.models.heads import build_classifier, build_textcat, head_shim, resize_labels
-from spacy_bert.models.listeners import build_cls_listener, pool_cls
+from spacy_bert.models.heads import build_module, build_textcat, head_shim, resize_labels
+from spacy_bert.models.listeners import build_cls_listener
+from spacy_bert.models.pooling import pool_cls
 
 
 def data(states: np.ndarray) -> TransformerData:
@@ -52,7 +53,7 @@ def test_head_gradients_equal_autograd() -> None:
     x, d_y = (generator.standard_normal((4, n), dtype="f") for n in (6, 3))
     _, backprop = model.begin_update(x)
     d_x = backprop(d_y)
-    module = build_classifier({"hidden_size": 6, "labels": 3}).eval()
+    module = build_module({"hidden_size": 6, "labels": 3, "pooler": True}).eval()
     module.load_state_dict(head_shim(model).module.state_dict())
     inputs = torch.from_numpy(x).requires_grad_()
     module(inputs).backward(torch.from_numpy(d_y))

@@ -98,7 +98,7 @@ def test_fill_config_writes_every_setting(config: Path) -> None:
     assert model["slide"] == "last"
     textcat = filled["components"]["bert_textcat"]
     assert textcat["loss_weight"] == 1.0
-    assert textcat["model"]["cls"]["@architectures"] == "spacy_bert.ClsListener.v1"
+    assert textcat["model"]["tok2vec"]["@architectures"] == "spacy_bert.ClsListener.v1"
     assert filled["training"]["optimizer"]["weight_decay"] == 0.01
 
 

@@ -1,0 +1,75 @@
+"""Batches of so many pieces: even work, however long the texts are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from spacy.tokens import Doc
+from spacy.training import Example
+
+from spacy_bert.models.hub import find_checkpoint
+from spacy_bert.models.layout import LayoutOptions, lay_out
+from spacy_bert.wordpiece import WordPiece
+
+Item = Example | Doc
+Batcher = Callable[[Iterable[Any]], Iterator[list[Any]]]
+
+LOOKAHEAD = 64  # Docs that are turned into pieces together
+
+
+def build_batch_by_pieces(
+    size: Iterable[int] | int,
+    tokenizer: str,
+    max_docs: int | None = None,
+    discard_oversize: bool = False,
+) -> Batcher:
+    """The batcher `spacy_bert.batch_by_pieces.v1`: at most so many wordpieces in a batch.
+
+    The pieces are counted exactly, [CLS], [SEP] and overlapping windows (of 512) included. The
+    order of the texts stays.
+
+    Args:
+        size: wordpieces in a batch, a number or a schedule.
+        tokenizer: where the vocabulary is: the encoder's directory or hub id.
+        max_docs: Docs in a batch at most.
+        discard_oversize: leave out a Doc that is larger than a batch; else it is one of its own.
+
+    Raises:
+        ValueError: if a setting is out of range, or there is no such vocabulary.
+    """
+    if isinstance(size, int) and size < 1:
+        raise ValueError(f"[training.batcher] size must be at least 1 piece, got {size}")
+    if max_docs is not None and max_docs < 1:
+        raise ValueError(f"[training.batcher] max_docs must be at least 1, got {max_docs}")
+    wordpiece: list[WordPiece] = []
+
+    def batches(items: Iterable[Any]) -> Iterator[list[Any]]:
+        if not wordpiece:  # not before it is needed: configs are resolved to be looked at, too
+            wordpiece.append(WordPiece.load(find_checkpoint(tokenizer)))
+        sizes = itertools.repeat(size) if isinstance(size, int) else iter(size)
+        limit, filled = next(sizes), 0
+        batch: list[Any] = []
+        for item, pieces in _counted(items, wordpiece[0]):
+            if pieces > limit and discard_oversize:
+                continue
+            if batch and (filled + pieces > limit or len(batch) == max_docs):
+                yield batch
+                batch, filled, limit = [], 0, next(sizes)
+            batch.append(item)
+            filled += pieces
+        if batch:
+            yield batch
+
+    return batches
+
+
+def _counted(items: Iterable[Any], wordpiece: WordPiece) -> Iterator[tuple[Any, int]]:
+    """Each item with the pieces that the network will see of it."""
+    stream = iter(items)
+    options = LayoutOptions()
+    while chunk := list(itertools.islice(stream, LOOKAHEAD)):
+        docs = [item.predicted if isinstance(item, Example) else item for item in chunk]
+        for item, layout in zip(chunk, lay_out(docs, wordpiece, options), strict=True):
+            yield item, 0 if layout is None else sum(layout.lengths)

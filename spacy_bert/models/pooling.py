@@ -1,0 +1,102 @@
+"""From the rows of an encoder's windows to the vectors that heads read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from spacy_transformers.data_classes import TransformerData
+from thinc.api import Model, Ops
+from thinc.types import Floats2d
+from transformers.file_utils import ModelOutput
+
+Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
+Filled = list[tuple[int, Array]]
+
+
+def pool_cls() -> Model[list[TransformerData], Floats2d]:
+    """[CLS] of each Doc, the mean over its windows; zeros for a Doc without tokens."""
+    return Model("pool_cls", forward_cls)
+
+
+def forward_cls(
+    model: Model[list[TransformerData], Floats2d], data: list[TransformerData], is_train: bool
+) -> tuple[Array, Callable[[Array], list[TransformerData]]]:
+    """(Docs) -> (Docs, width); the backward pass gives gradients for Docs with tokens only."""
+    filled, width = _filled(data)
+    pooled: Array = model.ops.alloc2f(len(data), width)
+    for i, state in filled:
+        pooled[i] = state[:, 0].mean(axis=0)
+
+    def backprop(d_pooled: Array) -> list[TransformerData]:
+        gradients = []
+        for i, state in filled:
+            d_state = model.ops.xp.zeros_like(state)
+            d_state[:, 0] = d_pooled[i] / len(state)
+            gradients.append(_gradient(data[i], d_state))
+        return gradients
+
+    return pooled, backprop
+
+
+def pool_first() -> Model[list[TransformerData], list[Floats2d]]:
+    """The first piece of each token (Devlin et al. 2018, section 5.3); zeros for white space."""
+    return Model("pool_first", forward_first)
+
+
+def forward_first(
+    model: Model[list[TransformerData], list[Floats2d]], data: list[TransformerData], is_train: bool
+) -> tuple[list[Array], Callable[[list[Array]], list[TransformerData]]]:
+    """(Docs) -> (tokens, width) for each Doc; gradients for Docs with tokens only."""
+    filled, width = _filled(data)
+    pooled: list[Array] = [model.ops.alloc2f(0, width) for _ in data]
+    first_pieces = {i: _first_pieces(data[i], model.ops) for i, _ in filled}
+    for i, state in filled:
+        tokens, rows = first_pieces[i]
+        flat = state.reshape(-1, width)
+        if tokens is None:
+            pooled[i] = flat[rows]
+        else:
+            pooled[i] = model.ops.alloc2f(len(data[i].align.lengths), width)
+            pooled[i][tokens] = flat[rows]
+
+    def backprop(d_pooled: list[Array]) -> list[TransformerData]:
+        gradients = []
+        for i, state in filled:
+            tokens, rows = first_pieces[i]
+            d_flat = model.ops.alloc2f(state.shape[0] * state.shape[1], width)
+            d_tokens = d_pooled[i] if tokens is None else d_pooled[i][tokens]
+            # Two tokens may begin in one piece: spaCy cuts "can't" where BERT need not.
+            model.ops.scatter_add(d_flat, rows, d_tokens)
+            gradients.append(_gradient(data[i], d_flat.reshape(state.shape)))
+        return gradients
+
+    return pooled, backprop
+
+
+def _filled(data: list[TransformerData]) -> tuple[Filled, int]:
+    """The states of the Docs that have some, and their width (0 if none has)."""
+    states = [d.model_output.get("last_hidden_state") for d in data]
+    # A Doc without tokens comes without states, or with states of no length.
+    filled = [(i, s) for i, s in enumerate(states) if s is not None and s.shape[1]]
+    return filled, filled[0][1].shape[2] if filled else 0
+
+
+def _first_pieces(data: TransformerData, ops: Ops) -> tuple[Array | None, Array]:
+    """The tokens that have pieces (None: all), and the row of the first piece of each of them."""
+    lengths = data.align.lengths
+    starts = lengths.cumsum() - lengths
+    pieces = data.align.dataXd
+    if lengths.all():
+        return None, ops.asarray1i(pieces[starts])
+    tokens: Array = np.flatnonzero(lengths)
+    return ops.asarray1i(tokens), ops.asarray1i(pieces[starts[tokens]])
+
+
+def _gradient(data: TransformerData, states: Array) -> TransformerData:
+    return TransformerData(
+        wordpieces=data.wordpieces,
+        model_output=ModelOutput(last_hidden_state=states),
+        align=data.align,
+    )

@@ -1,0 +1,64 @@
+"""What a component reads: the shared encoder before it in the pipeline, or one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy_transformers import Transformer
+from spacy_transformers.layers import TransformerListener
+from thinc.api import Model
+
+from spacy_bert.models.encoder import EncoderShim
+
+
+def find_encoder(name: str, model: Model[Any, Any], nlp: Language) -> EncoderShim | None:
+    """The encoder that a component's model reads; None if it is not one of ours.
+
+    Args:
+        name: name of the component.
+        model: its model.
+        nlp: the pipeline.
+
+    Raises:
+        ValueError: if the model listens to a component that does not stand before it.
+    """
+    upstream = {listener.upstream_name for listener in _listeners(model)}
+    if not upstream:
+        return _encoder_shim(model)
+    for other, component in nlp.components:
+        if other == name:
+            break
+        if isinstance(component, Transformer) and upstream & {"*", other}:
+            return _encoder_shim(component.model)
+    raise ValueError(
+        f"[components.{name}] listens to {', '.join(sorted(upstream))!r}, but no such "
+        '"bert" component stands before it in [nlp] pipeline: add one, or move it up'
+    )
+
+
+def require_encoding(name: str, model: Model[Any, Any], docs: Sequence[Doc]) -> None:
+    """Refuse Docs that the shared encoder has not seen: a listener would read zeros.
+
+    Raises:
+        ValueError: if a Doc with tokens has no `doc._.trf_data`.
+    """
+    if next(iter(_listeners(model)), None) is None:
+        return
+    if any(doc._.trf_data is None for doc in docs if len(doc)):
+        raise ValueError(
+            f"{name!r} reads what the shared encoder leaves in doc._.trf_data, but it has not seen "
+            'this Doc: enable the component "bert" and run it first, or give this one an encoder '
+            "of its own (nlp.replace_listeners)"
+        )
+
+
+def _listeners(model: Model[Any, Any]) -> Iterable[TransformerListener]:
+    return (node for node in model.walk() if isinstance(node, TransformerListener))
+
+
+def _encoder_shim(model: Model[Any, Any]) -> EncoderShim | None:
+    shims = (shim for node in model.walk() for shim in node.shims)
+    return next((shim for shim in shims if isinstance(shim, EncoderShim)), None)
