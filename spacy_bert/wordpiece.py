@@ -169,12 +169,17 @@ class WordPiece:
         return cls(_bert_tokenizer(models.WordPiece(dict(vocabulary), unk_token=UNK), normalizer))
 
     @classmethod
-    def load(cls, path: str | Path) -> WordPiece:
-        """Load a Hugging Face directory, or a `vocab.txt` or `tokenizer.json` by itself.
+    def load(cls, path: str | Path, *, lowercase: bool | None = None) -> WordPiece:
+        """Load a Hugging Face or Google directory, or a `vocab.txt` or `tokenizer.json` by itself.
 
         In a directory `tokenizer.json` goes before `vocab.txt`, and what `tokenizer_config.json`
-        says of case, accents and Chinese characters goes before both. Without it a `vocab.txt`
-        is taken as uncased.
+        says of case, accents and Chinese characters goes before both. A `vocab.txt` of which
+        nothing tells the case, as in Google's directories, is cased if it has capital letters as
+        pieces: a vocabulary of lowercased text has none. (`transformers` takes it as uncased.)
+
+        Args:
+            path: The directory or file.
+            lowercase: Whether to lowercase the text, whatever the files say.
 
         Raises:
             ValueError: If there is no tokenizer or it is no WordPiece; names the file.
@@ -194,8 +199,14 @@ class WordPiece:
             if source.suffix == ".json":
                 tokenizer = _read_tokenizer(source.read_text(encoding="utf8"))
             else:
-                model = models.WordPiece(_read_vocabulary(source), unk_token=UNK)
-                tokenizer = _bert_tokenizer(model, normalizers.BertNormalizer())
+                vocabulary = _read_vocabulary(source)
+                model = models.WordPiece(vocabulary, unk_token=UNK)
+                uncased = not any(map(_is_capital, vocabulary))
+                tokenizer = _bert_tokenizer(model, normalizers.BertNormalizer(lowercase=uncased))
+            if lowercase is not None:
+                if not isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
+                    raise ValueError("its normalizer is not BERT's, the case is not to be chosen")
+                settings = {**settings, "do_lower_case": lowercase}
             _apply_settings(tokenizer, settings)
             return cls(tokenizer)
         except ValueError as error:
@@ -386,6 +397,11 @@ def _read_vocabulary(file: Path) -> dict[str, int]:
     if not lines[-1]:
         lines.pop()
     return {token: number for number, token in enumerate(lines)}
+
+
+def _is_capital(token: str) -> bool:
+    """Whether a piece is one letter that lowercasing changes (it leaves some capitals, as "ℝ")."""
+    return len(token) == 1 and token.lower() != token
 
 
 def _read_settings(file: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Checkpoints: Hugging Face directories, read and written.
+"""Checkpoints: Hugging Face directories, read and written; Google's, read.
 
 A directory holds `config.json` and `model.safetensors` (one file, or shards with an index);
-`pytorch_model.bin` is read too, without unpickling code. Tokenizer files are not touched here.
+`pytorch_model.bin` is read too, without unpickling code, and so are `bert_config.json` and
+`bert_model.ckpt` as Google publishes them. Tokenizer files are not touched here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from spacy_bert.bert import google
 from spacy_bert.bert.config import BertConfig
 from spacy_bert.bert.encoder import BertModel
 from spacy_bert.bert.heads import BertForPreTraining
@@ -28,6 +30,11 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLE_FILE = "pytorch_model.bin"
 
+# What a checkpoint for further pre-training has beside the layers.
+_HEADS = ("bert.pooler.", "cls.predictions.", "cls.seq_relationship.")
+# Found in files, made from other tensors or from nothing.
+_DERIVED = ("bert.embeddings.position_ids", "cls.predictions.decoder.weight")
+
 
 def load_config(directory: str | Path) -> BertConfig:
     """The configuration of a checkpoint directory.
@@ -38,9 +45,13 @@ def load_config(directory: str | Path) -> BertConfig:
     path = Path(directory)
     if not path.is_dir():
         raise ValueError(f"{path}: no such directory; give one that holds a {CONFIG_FILE}")
-    if not (path / CONFIG_FILE).is_file():
-        raise ValueError(f"{path / CONFIG_FILE}: not found; is this a BERT checkpoint directory?")
-    return BertConfig.from_hf(path / CONFIG_FILE)
+    for name in (CONFIG_FILE, google.CONFIG_FILE):
+        if (path / name).is_file():
+            return BertConfig.from_hf(path / name)
+    raise ValueError(
+        f"{path / CONFIG_FILE}: not found, nor {google.CONFIG_FILE}; "
+        "is this a BERT checkpoint directory?"
+    )
 
 
 def load_encoder(directory: str | Path) -> BertModel:
@@ -50,12 +61,7 @@ def load_encoder(directory: str | Path) -> BertModel:
         ValueError: names the file and the tensor that is missing or has another shape.
     """
     path = Path(directory)
-    config = load_config(path)
-    source, tensors = read_tensors(path)
-    pooler = "bert.pooler.dense.weight" in tensors
-    model = BertModel(config, pooler=pooler)
-    _fill(model, tensors, prefix="bert.", source=source)
-    return model
+    return _encoder(load_config(path), *read_tensors(path))
 
 
 def load_pretraining(directory: str | Path) -> BertForPreTraining:
@@ -69,25 +75,31 @@ def load_pretraining(directory: str | Path) -> BertForPreTraining:
     path = Path(directory)
     config = load_config(path)
     source, tensors = read_tensors(path)
-    _refuse_untied_decoder(tensors, source)
-    model = BertForPreTraining(config)
-    fresh = []
-    for part, module in (
-        ("bert.pooler.", model.bert.pooler),
-        ("mlm.", model.mlm),
-        ("nsp.", model.nsp),
-    ):
-        assert module is not None
-        names = [hf for name in module.state_dict() for hf in hf_names(part + name)]
-        if any(name in tensors for name in names):
-            _fill(module, tensors, prefix=part, source=source)
-        else:
-            fresh.append(part.rstrip("."))
+    model, fresh = _pretraining(config, source, tensors)
     if fresh:
         warnings.warn(f"{source} has no {', '.join(fresh)}: drawn afresh", stacklevel=2)
-    _fill(model.bert.embeddings, tensors, prefix="bert.embeddings.", source=source)
-    _fill(model.bert.layers, tensors, prefix="bert.layers.", source=source)
     return model
+
+
+def load_whole(directory: str | Path) -> tuple[BertModel | BertForPreTraining, list[str]]:
+    """All of a checkpoint that there is a place for, and the names of the tensors left over.
+
+    Both pre-training heads if the checkpoint has them and the pooler, otherwise the encoder alone.
+
+    Raises:
+        ValueError: names the file and the tensor that is missing or has another shape.
+    """
+    path = Path(directory)
+    config = load_config(path)
+    source, tensors = read_tensors(path)
+    complete = all(any(name.startswith(part) for name in tensors) for part in _HEADS)
+    model: BertModel | BertForPreTraining
+    if complete:
+        model, _ = _pretraining(config, source, tensors)
+    else:
+        model = _encoder(config, source, tensors)
+    left = set(tensors).difference(_saved_tensors(model), _DERIVED)
+    return model, sorted(left)
 
 
 def save_pretrained(model: BertModel | BertForPreTraining, directory: str | Path) -> None:
@@ -98,9 +110,8 @@ def save_pretrained(model: BertModel | BertForPreTraining, directory: str | Path
     """
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)
-    prefix = "bert." if isinstance(model, BertModel) else ""
-    state = {prefix + name: tensor for name, tensor in model.state_dict().items()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in to_hf(state).items()}
+    saved = _saved_tensors(model).items()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in saved}
     config = model.config.to_hf()
     if isinstance(model, BertModel):
         config["architectures"] = ["BertModel"]
@@ -125,9 +136,12 @@ def read_tensors(directory: Path) -> tuple[Path, dict[str, Tensor]]:
     elif (directory / PICKLE_FILE).is_file():
         source = directory / PICKLE_FILE
         raw = _read_pickle(source)
+    elif prefix := google.find_prefix(directory):
+        source, raw = google.read_tensors(prefix)
     else:
         raise ValueError(
-            f"{directory}: holds no weights; expected {WEIGHTS_FILE}, {INDEX_FILE} or {PICKLE_FILE}"
+            f"{directory}: holds no weights; expected {WEIGHTS_FILE}, {INDEX_FILE}, {PICKLE_FILE} "
+            f"or {google.CHECKPOINT}.index"
         )
     return source, {normalize_hf(name): tensor for name, tensor in raw.items()}
 
@@ -161,6 +175,41 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
     return {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
 
 
+def _encoder(config: BertConfig, source: Path, tensors: dict[str, Tensor]) -> BertModel:
+    model = BertModel(config, pooler="bert.pooler.dense.weight" in tensors)
+    _fill(model, tensors, prefix="bert.", source=source)
+    return model
+
+
+def _pretraining(
+    config: BertConfig, source: Path, tensors: dict[str, Tensor]
+) -> tuple[BertForPreTraining, list[str]]:
+    """The network and the names of its parts that the checkpoint lacks."""
+    _refuse_untied_decoder(tensors, source)
+    model = BertForPreTraining(config)
+    fresh = []
+    for part, module in (
+        ("bert.pooler.", model.bert.pooler),
+        ("mlm.", model.mlm),
+        ("nsp.", model.nsp),
+    ):
+        assert module is not None
+        names = [hf for name in module.state_dict() for hf in hf_names(part + name)]
+        if any(name in tensors for name in names):
+            _fill(module, tensors, prefix=part, source=source)
+        else:
+            fresh.append(part.rstrip("."))
+    _fill(model.bert.embeddings, tensors, prefix="bert.embeddings.", source=source)
+    _fill(model.bert.layers, tensors, prefix="bert.layers.", source=source)
+    return model, fresh
+
+
+def _saved_tensors(model: BertModel | BertForPreTraining) -> dict[str, Tensor]:
+    """The parameters under Hugging Face's names."""
+    prefix = "bert." if isinstance(model, BertModel) else ""
+    return to_hf({prefix + name: tensor for name, tensor in model.state_dict().items()})
+
+
 def _fill(module: nn.Module, tensors: dict[str, Tensor], *, prefix: str, source: Path) -> None:
     """Copy a checkpoint's tensors into a module whose parameters begin with `prefix`."""
     for name, target in module.state_dict().items():
@@ -172,7 +221,7 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], *, prefix: str, source:
             if tuple(tensors[part].shape) != shape:
                 raise ValueError(
                     f"{source}: tensor {part!r} has shape {tuple(tensors[part].shape)}, "
-                    f"{CONFIG_FILE} asks for {shape}"
+                    f"the configuration asks for {shape}"
                 )
         target.copy_(torch.cat([tensors[part] for part in parts]))
 

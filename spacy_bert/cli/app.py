@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from spacy_bert.cli.convert import convert
 from spacy_bert.cli.data import data
 from spacy_bert.cli.pretraining import prepare, pretrain, train_tokenizer
 from spacy_bert.cli.report import baselines, report
@@ -23,6 +24,7 @@ _FREE_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command("train-tokenizer", no_args_is_help=True)(train_tokenizer)
 app.command("prepare", no_args_is_help=True)(prepare)
 app.command("pretrain", no_args_is_help=True, context_settings=_FREE_OPTIONS)(pretrain)
+app.command("convert", no_args_is_help=True)(convert)
 app.add_typer(data)
 app.command("baselines", no_args_is_help=True)(baselines)
 app.command("report", no_args_is_help=True)(report)

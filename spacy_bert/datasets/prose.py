@@ -59,7 +59,7 @@ def clean_sentences(text: str) -> list[str]:
     found: dict[str, None] = {}
     for paragraph in paragraphs(text):
         for sentence in split_sentences(paragraph):
-            if _is_sentence(sentence):
+            if is_sentence(sentence):
                 found[sentence] = None
     return list(found)
 
@@ -69,13 +69,18 @@ def sections(text: str) -> list[str]:
     return [section for section in _UNDERLINED.split(text) if section.strip()]
 
 
-def paragraphs(text: str) -> list[str]:
-    """The paragraphs and list items of prose, unwrapped, their mark-up removed."""
+def paragraphs(text: str, *, markup: bool = False) -> list[str]:
+    """The paragraphs and list items of prose, unwrapped.
+
+    Args:
+        text: The raw text, indented as it stands in its source.
+        markup: Leave inline mark-up (roles, backticks, emphasis) as it stands.
+    """
     found = []
     for block in re.split(r"\n\s*\n", inspect.cleandoc(text).expandtabs()):
         lines = block.split("\n")
         if not _is_code(lines):
-            found += [_inline(" ".join(unit)) for unit in _units(lines)]
+            found += [_unwrap(unit, markup=markup) for unit in _units(lines)]
     return [paragraph for paragraph in found if paragraph]
 
 
@@ -144,20 +149,22 @@ def _is_term(line: str, following: str) -> bool:
     return deeper > indent and len(line.strip()) <= _MAX_TERM and not _BULLET.match(line)
 
 
-def _inline(text: str) -> str:
-    """Remove inline mark-up: roles, backticks, emphasis, fields, version notes."""
-    text = _HYPHEN.sub("-", text)
+def _unwrap(lines: list[str], *, markup: bool) -> str:
+    """One line without fields and version notes, and without inline mark-up unless it is wanted."""
+    text = _HYPHEN.sub("-", " ".join(lines))
     text = _FIELD.sub("", text)
     text = _VERSION.sub("", text)
-    text = _ROLE.sub(r"\1", text)
-    text = _BACKTICKS.sub(r"\1", text)
-    text = _EMPHASIS.sub(r"\2", text)
+    if not markup:
+        text = _ROLE.sub(r"\1", text)
+        text = _BACKTICKS.sub(r"\1", text)
+        text = _EMPHASIS.sub(r"\2", text)
     text = text.replace("“", '"').replace("”", '"').replace("’", "'").replace("‘", "'")
     text = re.sub(r"\s*::?$", ":", text)
     return re.sub(r"\s+", " ", text).strip()
 
 
-def _is_sentence(text: str) -> bool:
+def is_sentence(text: str) -> bool:
+    """Whether a text without mark-up is made of words, and of not too few or too many."""
     words = len(_WORD.findall(text))
     letters = sum(character.isalpha() or character.isspace() for character in text)
     if len(_ASSIGNMENT.findall(text)) > 1:

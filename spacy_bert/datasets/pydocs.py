@@ -10,7 +10,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spacy_bert.datasets.prose import clean_sentences, sections
@@ -34,19 +34,29 @@ class Docstring:
         module: Dotted name of the module, a package by its own name (`email`, `email.message`).
         name: Qualified name inside of the module, empty for the module's own docstring.
         text: The text, indented as in the source.
+        parameters: Names of the function's parameters (a class's: of its `__init__`), without
+            `self` and `cls`.
     """
 
     module: str
     name: str
     text: str
+    parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Document:
-    """Clean prose: the sentences of one docstring, or of one section of the language reference."""
+    """Clean prose: the sentences of one docstring, or of one section of the language reference.
+
+    Attributes:
+        source: Name of the module or topic.
+        sentences: The sentences, each a line of its own.
+        docstring: What they were taken from, if it was a docstring.
+    """
 
     source: str
     sentences: tuple[str, ...]
+    docstring: Docstring | None = field(default=None, compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -98,7 +108,7 @@ def documents(docstrings: Iterable[Docstring]) -> Iterator[Document]:
             continue
         seen.update(sentences)
         count[docstring.module] = count.get(docstring.module, 0) + 1
-        yield Document(docstring.module, tuple(sentences))
+        yield Document(docstring.module, tuple(sentences), docstring)
 
 
 def topic_documents(topics: dict[str, str]) -> Iterator[Document]:
@@ -142,12 +152,25 @@ def _node_docstrings(module: str, name: str, node: ast.AST) -> Iterator[Docstrin
     if isinstance(node, (ast.Module, *definitions)):
         text = ast.get_docstring(node, clean=False)
         if text:
-            yield Docstring(module, name, text)
+            yield Docstring(module, name, text, _parameters(node))
     for child in ast.iter_child_nodes(node):
         if isinstance(child, definitions):
             yield from _node_docstrings(module, f"{name}.{child.name}".lstrip("."), child)
         else:
             yield from _node_docstrings(module, name, child)
+
+
+def _parameters(node: ast.AST) -> tuple[str, ...]:
+    if isinstance(node, ast.ClassDef):
+        functions = [child for child in node.body if isinstance(child, ast.FunctionDef)]
+        return next((_parameters(f) for f in functions if f.name == "__init__"), ())
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return ()
+    arguments = node.args
+    found = [*arguments.posonlyargs, *arguments.args, arguments.vararg]
+    found += [*arguments.kwonlyargs, arguments.kwarg]
+    names = (argument.arg for argument in found if argument is not None)
+    return tuple(name for name in names if name not in ("self", "cls"))
 
 
 def _parse(path: Path) -> ast.Module:

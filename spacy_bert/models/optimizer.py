@@ -79,6 +79,12 @@ class AdamW(Optimizer):
         if shim.id in self._handed_in:
             self.step_schedules()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: the settings; a copied module has other parameters, whose moments are 0."""
+        if self._handed_in:
+            self.step_schedules()
+        return {**self.__dict__, "_known": set(), "_torch": None}
+
     def _step(self) -> None:
         shims = list(self._handed_in.values())
         self._handed_in.clear()

@@ -8,7 +8,9 @@ configuration that rebuilds the module, evaluation mode unless training, buildin
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import srsly
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
     from spacy_bert.models.optimizer import AdamW
 
 Config = dict[str, Any]
+
+# `nlp.pipe(n_process=2)` forks, OpenMP's threads do not survive it, and a child that waits for them
+# waits for ever. One thread each is also the fastest when there are several processes.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 class LateGradient(Protocol):
@@ -109,10 +116,10 @@ class TorchShim(Shim):
         finally:
             self.module.eval()
 
-    def expect(self, gradient: LateGradient) -> None:
+    def expect(self, gradient: LateGradient | None) -> None:
         """Note a gradient that others will add to, and that must be run by the next step.
 
-        It may stay unfinished: a frozen component listens, but does not answer.
+        It may stay unfinished: a frozen component listens, but does not answer. None: it is done.
         """
         self._late = gradient
 
@@ -217,6 +224,19 @@ class TorchShim(Shim):
         if self._model is not None:
             copied.from_bytes(self.to_bytes())
         return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: the weights as `to_bytes` gives them, and no optimizer."""
+        self._settle()
+        weights = self.to_bytes() if self.is_loaded else None
+        return {**self.__dict__, "_model": None, "_weights": weights}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Rebuild the module that was pickled."""
+        weights = state.pop("_weights")
+        self.__dict__.update(state)
+        if weights is not None:
+            self.from_bytes(weights)
 
     def _settle(self) -> None:
         """Let the optimizer take a step that nobody asked for (a bare `nlp.update` does not)."""

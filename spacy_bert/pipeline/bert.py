@@ -122,16 +122,18 @@ class Bert(Transformer):  # type: ignore[misc]
             return losses
         set_dropout_rate(self.model, drop)
         outputs, backprop = self.model.begin_update(docs)
+        shim = encoder_shim(self.model)
 
         def finish(gradient: FullTransformerBatch) -> None:
             # One number leaves the device, not one for every Doc and listener.
             losses[self.name] += float(gradient.model_output.last_hidden_state.square().sum())
+            shim.expect(None)
             backprop(gradient)
             if sgd is not None:
                 self.model.finish_update(sgd)
 
         gradient = SharedGradient(outputs, finish, listeners=len(self.listeners))
-        encoder_shim(self.model).expect(gradient)
+        shim.expect(gradient)
         batch_id = TransformerListener.get_batch_id(docs)
         for listener in self.listeners:
             listener.receive(batch_id, outputs.doc_data, gradient.add)
