@@ -185,3 +185,72 @@ def test_a_vocabulary_larger_than_the_network_is_refused(
     (tmp_path / "vocab.txt").write_text("\n".join([*wordpiece.tokens, "more"]), encoding="utf8")
     with pytest.raises(ValueError, match="they do not belong together"):
         build_encoder(name=str(checkpoint), vocab=str(tmp_path / "vocab.txt")).initialize()
+
+
+def trained_parameters(model: EncoderModel, docs: list[Doc]) -> set[str]:
+    """Those that one update gives a gradient."""
+    batch, backprop = model.begin_update(docs)
+    arrays = [
+        [np.ones_like(d.model_output.last_hidden_state)]
+        for d in batch.doc_data
+        if "last_hidden_state" in d.model_output
+    ]
+    backprop(batch.unsplit_by_doc(arrays))
+    named = encoder_shim(model).network.named_parameters()
+    return {name for name, parameter in named if parameter.grad is not None}
+
+
+@pytest.mark.parametrize("max_batch_pieces", [4096, 40])
+def test_frozen_layers_get_no_gradient(
+    checkpoint: Path, docs: list[Doc], max_batch_pieces: int
+) -> None:
+    def trained(frozen: int | None) -> set[str]:
+        options = {"frozen_layers": frozen, "max_batch_pieces": max_batch_pieces}
+        return trained_parameters(encoder(checkpoint, **options), docs)
+
+    everything = trained(None)
+    assert {name.split(".")[0] for name in everything} == {"embeddings", "layers"}
+    assert trained(0) == {n for n in everything if not n.startswith("embeddings")}
+    assert trained(1) == {n for n in everything if n.startswith("layers.1.")}
+    assert trained(2) == set()
+
+
+def test_freezing_holds_for_loaded_and_copied_weights(checkpoint: Path, docs: list[Doc]) -> None:
+    data = encoder(checkpoint).to_bytes()
+    loaded = build_encoder(name="/no/such/place", frozen_layers=1).from_bytes(data)
+    for model in (loaded, loaded.copy()):
+        assert all(name.startswith("layers.1.") for name in trained_parameters(model, docs))
+
+
+@pytest.mark.parametrize(("layers", "message"), [(3, "only 2 layers"), (-1, "at least 0")])
+def test_impossible_freezing_is_named(checkpoint: Path, layers: int, message: str) -> None:
+    with pytest.raises(ValueError, match=f"frozen_layers .*{message}"):
+        encoder(checkpoint, frozen_layers=layers)
+
+
+def test_depth_counts_from_the_top(checkpoint: Path) -> None:
+    shim = encoder_shim(encoder(checkpoint))
+    depths = {name: shim.depth(name) for name, _ in shim.network.named_parameters()}
+    assert {d for n, d in depths.items() if n.startswith("embeddings.")} == {3}
+    assert {d for n, d in depths.items() if n.startswith("layers.0.")} == {2}
+    assert {d for n, d in depths.items() if n.startswith("layers.1.")} == {1}
+    assert set(depths.values()) == {0, 1, 2, 3}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_mixed_precision_trains_close_to_fp32(checkpoint: Path, docs: list[Doc]) -> None:
+    spacy.require_gpu()
+    results = []
+    for mixed in (False, True):
+        model = encoder(checkpoint, mixed_precision=mixed)
+        set_dropout_rate(model, 0.0)
+        batch, _ = model.begin_update(docs)
+        results.append(batch.doc_data[0].model_output.last_hidden_state)
+        assert results[-1].dtype == "float32"
+    difference = abs(results[0] - results[1])
+    assert 0 < float(difference.max()) < 0.1
+
+
+def test_mixed_precision_is_ignored_on_a_cpu(checkpoint: Path, docs: list[Doc]) -> None:
+    model = encoder(checkpoint, mixed_precision=True)
+    assert trained_parameters(model, docs)

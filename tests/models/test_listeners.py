@@ -1,37 +1,22 @@
-"""The [CLS] listener and the head behind it."""
+"""Heads, and what they read: the shared encoder or one of their own."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
+import spacy
 import torch
-from spacy_transformers.data_classes import TransformerData, WordpieceBatch
-from transformers.file_utils import ModelOutput
+from spacy.language import Language
+from spacy.training import Example
 
+from spacy_bert.models.encoder import encoder_shim
 from spacy_bert.models.heads import build_module, build_textcat, head_shim, resize_labels
-from spacy_bert.models.listeners import build_cls_listener
-from spacy_bert.models.pooling import pool_cls
-
-
-def data(states: np.ndarray) -> TransformerData:
-    return TransformerData(
-        wordpieces=WordpieceBatch.empty(),
-        model_output=ModelOutput(last_hidden_state=states),
-        align=TransformerData.empty().align,
-    )
-
-
-def test_cls_is_the_mean_over_windows_and_zero_without_tokens() -> None:
-    generator = np.random.default_rng(0)
-    one, three = (generator.standard_normal((n, 5, 4), dtype="f") for n in (1, 3))
-    batch = [data(one), TransformerData.empty(), data(three), TransformerData.zeros(0, 4)]
-    pooled, backprop = pool_cls()(batch, True)
-    expected = [one[0, 0], np.zeros(4), three[:, 0].mean(0), np.zeros(4)]
-    np.testing.assert_allclose(pooled, np.stack(expected), rtol=1e-6)
-    d_pooled = generator.standard_normal((4, 4), dtype="f")
-    d_one, d_three = (d.model_output.last_hidden_state for d in backprop(d_pooled))
-    np.testing.assert_allclose(d_one[0, 0], d_pooled[0])
-    np.testing.assert_allclose(d_three[:, 0], np.tile(d_pooled[2] / 3, (3, 1)), rtol=1e-6)
-    assert np.count_nonzero(d_one[:, 1:]) == np.count_nonzero(d_three[:, 1:]) == 0
+from spacy_bert.models.listeners import build_cls_listener, private_config
+from spacy_bert.models.optimizer import build_adamw
+from tests.conftest import SENTENCES
 
 
 def test_more_labels_keep_what_was_learned() -> None:
@@ -60,3 +45,97 @@ def test_head_gradients_equal_autograd() -> None:
     np.testing.assert_allclose(d_x, inputs.grad.numpy(), rtol=1e-5)
     for ours, theirs in zip(head_shim(model).module.parameters(), module.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+TAGGER = {
+    "@architectures": "spacy.Tagger.v2",
+    "tok2vec": {
+        "@architectures": "spacy-transformers.TransformerListener.v1",
+        "grad_factor": 1.0,
+        "pooling": {"@layers": "reduce_mean.v1"},
+        "upstream": "*",
+    },
+}
+LISTENERS = ("bert_textcat", "bert_ner", "tagger")
+
+
+def examples(nlp: Language) -> list[Example]:
+    found = []
+    for i, text in enumerate([*SENTENCES, "two  spaces", ""]):
+        doc = nlp.make_doc(text)
+        gold: dict[str, Any] = {"cats": {"A": float(i % 2), "B": float(1 - i % 2)}}
+        if len(doc):
+            gold["tags"] = ["X" if token.is_alpha else "Y" for token in doc]
+            gold["entities"] = [(0, len(doc[0]), "FIRST")]
+        found.append(Example.from_dict(doc, gold))
+    return found
+
+
+def shared(checkpoint: Path) -> Language:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("bert", config={"model": {"name": str(checkpoint)}})
+    for factory in LISTENERS:
+        nlp.add_pipe(factory, config={"model": TAGGER} if factory == "tagger" else {})
+    torch.manual_seed(0)
+    optimizer = nlp.initialize(lambda: examples(nlp), sgd=build_adamw(1e-3))
+    for _ in range(3):
+        nlp.update(examples(nlp), sgd=optimizer)
+    return nlp
+
+
+def seen(nlp: Language, text: str) -> tuple[Any, ...]:
+    doc = nlp(text)
+    return doc.cats, [t.tag_ for t in doc], [(e.text, e.label_) for e in doc.ents]
+
+
+def test_replaced_listeners_own_encoders_and_predict_the_same(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    nlp = shared(checkpoint)
+    texts = [*SENTENCES, "two  spaces", ""]
+    expected = [seen(nlp, text) for text in texts]
+    encoder = encoder_shim(nlp.get_pipe("bert").model)
+    for name in LISTENERS:
+        nlp.replace_listeners("bert", name, ["model.tok2vec"])
+    nlp.remove_pipe("bert")
+    assert [seen(nlp, text) for text in texts] == expected
+    nlp.to_disk(tmp_path / "private")
+    loaded = spacy.load(tmp_path / "private")
+    assert [seen(loaded, text) for text in texts] == expected
+    # Each trains its own from now on.
+    before = encoder.to_bytes()
+    losses: dict[str, float] = {}
+    optimizer = build_adamw(1e-3)
+    for _ in range(20):
+        losses = loaded.update(examples(loaded), sgd=optimizer, losses={})
+    assert losses["bert_textcat"] < 0.2
+    assert losses["bert_ner"] < 0.1
+    assert encoder.to_bytes() == before
+
+
+def test_a_private_encoder_can_be_configured_from_the_start(checkpoint: Path) -> None:
+    nlp = spacy.blank("en")
+    encoder = {"@architectures": "spacy_bert.Encoder.v1", "name": str(checkpoint)}
+    for factory, reader in (("bert_textcat", "ClsEncoder"), ("bert_ner", "TokenEncoder")):
+        tok2vec = {"@architectures": f"spacy_bert.{reader}.v1", "encoder": encoder}
+        nlp.add_pipe(factory, config={"model": {"tok2vec": tok2vec}})
+    optimizer = nlp.initialize(lambda: examples(nlp), sgd=build_adamw(2e-3))
+    for _ in range(30):
+        losses = nlp.update(examples(nlp), sgd=optimizer, losses={})
+    assert losses["bert_textcat"] < 0.2
+    assert losses["bert_ner"] < 0.1
+    empty = [Example(nlp.make_doc(""), nlp.make_doc(""))]
+    assert set(nlp.update(empty, sgd=optimizer, losses={}).values()) == {0.0}
+
+
+def test_the_private_config_is_found_inside_of_other_layers() -> None:
+    encoder = {"@architectures": "spacy_bert.Encoder.v1"}
+    listener = {"@architectures": "spacy_bert.ClsListener.v1", "upstream": "*"}
+    expected = {"@architectures": "spacy_bert.ClsEncoder.v1", "encoder": encoder}
+    assert private_config(encoder, listener) == expected
+    inside = {"@architectures": "spacy.Tok2Vec.v2", "embed": TAGGER["tok2vec"]}
+    found = private_config(encoder, inside)
+    assert found["@architectures"] == "spacy_bert.Tok2VecEncoder.v1"
+    assert found["pooling"] == {"@layers": "reduce_mean.v1"}
+    with pytest.raises(ValueError, match=r"place of the listener in spacy.HashEmbedCNN.v2"):
+        private_config(encoder, {"@architectures": "spacy.HashEmbedCNN.v2"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Iterator
 
 import numpy as np
@@ -149,3 +150,68 @@ def test_any_thinc_optimizer_can_step_the_shim() -> None:
     for parameter, value in zip(shim.module.parameters(), before, strict=True):
         torch.testing.assert_close(parameter.detach(), value - 0.01, atol=1e-4, rtol=0)
         assert parameter.grad is None
+
+
+def gradient_of(shim: TorchShim) -> list[torch.Tensor]:
+    return [p.grad.clone() for p in shim.average_gradients() if p.grad is not None]
+
+
+def test_sub_batches_give_the_gradient_of_the_mean_over_all() -> None:
+    """Of unequal size, as spaCy's accumulate_gradient leaves them."""
+    torch.manual_seed(0)
+    x = torch.randn(7, 4)
+    gradients = []
+    for sizes in ([7], [3, 3, 1]):
+        (shim, _) = shims()
+        for rows in x.split(sizes):
+            shim.module(rows).pow(2).mean().mul(shim.share(len(rows))).backward()
+        gradients.append(gradient_of(shim))
+    for whole, parts in zip(*gradients, strict=True):
+        torch.testing.assert_close(whole, parts)
+
+
+def test_one_batch_is_left_bit_for_bit() -> None:
+    (shim, _) = shims()
+    shim.module(torch.randn(3, 4)).sum().backward()
+    before = [p.grad.clone() for p in shim.module.parameters()]
+    assert shim.share(3) == 1.0
+    for one, two in zip(before, gradient_of(shim), strict=True):
+        assert torch.equal(one, two)
+
+
+class Deep(TorchShim):
+    def depth(self, name: str) -> int:
+        return {"0": 2, "1": 1, "2": 0}[name[0]]
+
+
+def test_layers_below_learn_more_slowly() -> None:
+    shim, optimizer = Deep(build, {"seed": 0}), build_adamw(0.1, weight_decay=0.0, layer_decay=0.5)
+    before = [p.detach().clone() for p in shim.module.parameters()]
+    for parameter in shim.module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    shim.finish_update(optimizer)
+    optimizer.step_schedules()
+    moved = [(p - b).abs() for p, b in zip(shim.module.parameters(), before, strict=True)]
+    # Adam's first step is the learning rate itself.
+    for change, rate in zip(moved, [0.025, 0.025, 0.05, 0.05, 0.1, 0.1], strict=True):
+        torch.testing.assert_close(change, torch.full_like(change, rate), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.1])
+def test_an_impossible_layer_decay_is_named(decay: float) -> None:
+    with pytest.raises(ValueError, match=r"layer_decay must be in \(0, 1\]"):
+        build_adamw(0.1, layer_decay=decay)
+
+
+def test_pickling_takes_the_step_that_waits() -> None:
+    (shim, _), optimizer = shims(), build_adamw(0.1)
+    before = [p.detach().clone() for p in shim.module.parameters()]
+    for parameter in shim.module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    shim.finish_update(optimizer)
+    copied, _ = pickle.loads(pickle.dumps((shim, optimizer)))
+    for mine, its, old in zip(
+        shim.module.parameters(), copied.module.parameters(), before, strict=True
+    ):
+        assert torch.equal(mine, its)
+        assert not torch.equal(mine, old)

@@ -11,10 +11,12 @@ import torch
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
+from thinc.api import Linear
 
 import spacy_bert
 from spacy_bert.models.encoder import encoder_shim
 from spacy_bert.models.heads import head_shim
+from spacy_bert.models.optimizer import build_adamw
 from spacy_bert.pipeline.bert import Bert
 from tests.conftest import SENTENCES
 
@@ -174,3 +176,100 @@ def test_two_listeners_give_the_sum_of_their_gradients(checkpoint: Path) -> None
     for one, two in zip(*gradients, strict=True):
         assert one is not None
         np.testing.assert_allclose(2 * one.numpy(), two.numpy(), rtol=1e-3, atol=1e-6)
+
+
+def two_heads(checkpoint: Path) -> tuple[Language, list[Example]]:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("bert", config={"model": {"name": str(checkpoint)}})
+    for i in range(2):
+        nlp.add_pipe("bert_textcat", name=f"textcat{i}")
+    examples = [
+        Example.from_dict(nlp.make_doc(t), {"cats": {"A": float(i % 2), "B": float(1 - i % 2)}})
+        for i, t in enumerate([*SENTENCES[:3], ""])
+    ]
+    torch.manual_seed(0)
+    nlp.initialize(lambda: examples)
+    return nlp, examples
+
+
+def encoder_weights(nlp: Language) -> list[torch.Tensor]:
+    network = encoder_shim(nlp.get_pipe("bert").model).network
+    return [p.detach().clone() for n, p in network.named_parameters() if "pooler" not in n]
+
+
+@pytest.mark.parametrize("way", ["spacy train", "nlp.update", "nlp.update with Adam"])
+@pytest.mark.parametrize("frozen", ["textcat0", "textcat1"])
+def test_a_frozen_listener_does_not_stop_the_encoder(
+    checkpoint: Path, frozen: str, way: str
+) -> None:
+    """Stock `transformer` never trains if the last listener does not answer.
+
+    The step must be the very one that a pipeline without the frozen component takes.
+    """
+    results = []
+    for removed in (False, True):
+        nlp, examples = two_heads(checkpoint)
+        if removed:
+            nlp.remove_pipe(frozen)
+        exclude = [] if removed else [frozen]
+        before = encoder_weights(nlp)
+        optimizer = nlp.create_optimizer() if way.endswith("Adam") else build_adamw(1e-3)
+        for _ in range(2):
+            if way == "spacy train":
+                nlp.update(examples, sgd=False, exclude=exclude)
+                for name in set(nlp.pipe_names) - set(exclude):
+                    nlp.get_pipe(name).finish_update(optimizer)
+                optimizer.step_schedules()
+            else:
+                nlp.update(examples, sgd=optimizer, exclude=exclude)
+        nlp(SENTENCES[0])
+        if way.endswith("Adam"):  # thinc's steps with the next update, as stock spaCy's
+            nlp.update(examples, sgd=optimizer, exclude=exclude)
+        results.append(encoder_weights(nlp))
+        assert not all(map(torch.equal, before, results[-1]))
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_annotating_does_not_end_the_update(checkpoint: Path) -> None:
+    """A bare nlp.update in which `bert` also annotates: the encoder steps with its own gradient."""
+    results = []
+    for annotates in ([], ["bert"]):
+        nlp, examples = two_heads(checkpoint)
+        optimizer = build_adamw(1e-3)
+        for _ in range(3):
+            torch.manual_seed(1)
+            nlp.update(examples, sgd=optimizer, annotates=annotates)
+        nlp(SENTENCES[0])
+        results.append(encoder_weights(nlp))
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+def test_an_update_leaves_nothing_behind(checkpoint: Path) -> None:
+    """No Doc, graph or output of the batch is held by the component afterwards."""
+    nlp, examples = two_heads(checkpoint)
+    nlp.update(examples, sgd=False)
+    bert = nlp.get_pipe("bert")
+    assert encoder_shim(bert.model)._late is None
+    assert all(x._outputs is None and x._backprop is None for x in bert.listeners)
+
+
+def test_accumulated_sub_batches_average(checkpoint: Path) -> None:
+    """Twice the same sub-batch is the same as once."""
+    gradients = []
+    for times in (1, 2):
+        nlp, examples = two_heads(checkpoint)
+        for _ in range(times):
+            nlp.update(examples, sgd=False)
+        shims = [encoder_shim(nlp.get_pipe("bert").model)]
+        shims += [head_shim(nlp.get_pipe(f"textcat{i}").model) for i in range(2)]
+        gradients.append([p.grad for shim in shims for p in shim.average_gradients()])
+    assert len(gradients[0]) == len(gradients[1]) > 30
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-7)
+
+
+def test_another_architecture_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"must be spacy_bert.Encoder.v1, not 'linear'"):
+        Bert(spacy.blank("en").vocab, Linear())

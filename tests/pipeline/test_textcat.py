@@ -12,6 +12,7 @@ import spacy
 import torch
 from spacy.language import Language
 from spacy.training import Example
+from thinc.api import ConfigValidationError
 
 import spacy_bert
 from spacy_bert.bert import load_encoder
@@ -165,3 +166,79 @@ def test_wrong_settings_and_gold_are_refused(checkpoint: Path) -> None:
     both = Example.from_dict(nlp.make_doc("text"), {"cats": {"A": 1.0, "B": 1.0}})
     with pytest.raises(ValueError, match="E895"):
         nlp.initialize(lambda: [both])
+
+
+def several(nlp: Language) -> list[Example]:
+    """Each class holds or not by itself; of one Doc a class is not annotated."""
+    golds = [
+        ("the dog", {"ANIMAL": 1.0, "PART": 0.0}),
+        ("the cells", {"ANIMAL": 0.0, "PART": 1.0}),
+        ("the fox cells", {"ANIMAL": 1.0, "PART": 1.0}),
+        ("the lazy dog energy", {"ANIMAL": 1.0, "PART": 1.0}),
+        ("return a string", {"ANIMAL": 0.0, "PART": 0.0}),
+        ("values in order", {"ANIMAL": 0.0}),
+    ]
+    return [Example.from_dict(nlp.make_doc(text), {"cats": cats}) for text, cats in golds]
+
+
+def test_several_classes_may_hold(checkpoint: Path, tmp_path: Path) -> None:
+    nlp, textcat = pipeline(checkpoint, mode="multilabel")
+    examples = several(nlp)
+    losses = train(nlp, examples, 60)
+    assert losses["bert_textcat"] < 0.1
+    scores = nlp.evaluate(examples)
+    assert scores["cats_macro_f"] == 1.0
+    assert scores["cats_macro_auc"] == 1.0
+    cats = nlp("the fox cells").cats
+    assert min(cats.values()) > 0.5
+    nlp.to_disk(tmp_path / "model")
+    assert spacy.load(tmp_path / "model")("the fox cells").cats == cats
+    assert len(textcat.predict([])) == 0
+
+
+def test_multilabel_loss_is_the_mean_binary_cross_entropy(checkpoint: Path) -> None:
+    nlp, textcat = pipeline(checkpoint, mode="multilabel", loss_weight=3.0)
+    examples = several(nlp)
+    nlp.initialize(lambda: examples)
+    logits = 20 * np.random.default_rng(0).standard_normal((6, 2), dtype="f")
+    logits[0, 0] = -200.0  # no overflow
+    loss, gradient = textcat.get_loss(examples, logits)
+    tensor = torch.from_numpy(logits).requires_grad_()
+    truths = torch.tensor(
+        [[eg.reference.cats.get(x, 0.0) for x in textcat.labels] for eg in examples]
+    )
+    known = torch.ones(6, 2)
+    known[5, textcat.labels.index("PART")] = 0.0
+    each = torch.nn.functional.binary_cross_entropy_with_logits(tensor, truths, reduction="none")
+    expected = 3.0 * (each * known).sum() / 11
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    np.testing.assert_allclose(gradient, tensor.grad.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_threshold_is_that_of_the_config(checkpoint: Path, tmp_path: Path) -> None:
+    nlp, textcat = pipeline(checkpoint, mode="multilabel")
+    assert textcat.cfg["threshold"] == 0.5
+    train(nlp, several(nlp), 1)
+    nlp.to_disk(tmp_path / "model")
+    override = {"components.bert_textcat.threshold": 0.9}
+    loaded = spacy.load(tmp_path / "model", config=override)
+    assert loaded.get_pipe("bert_textcat").cfg["threshold"] == 0.9
+    assert loaded.evaluate(several(loaded))["cats_macro_r"] == 0.0
+    same, other = pipeline(Path("/no/such/place"), mode="multilabel", threshold=0.2)
+    same.from_bytes(nlp.to_bytes())
+    assert other.cfg["threshold"] == 0.2
+    assert other.labels == textcat.labels
+
+
+def test_wrong_multilabel_settings_are_refused(checkpoint: Path) -> None:
+    with pytest.raises(ConfigValidationError, match="bert_textcat -> mode"):
+        pipeline(checkpoint, mode="ordinal")
+    nlp, textcat = pipeline(checkpoint, mode="multilabel")
+    with pytest.raises(ValueError, match='mode must be "exclusive" or "multilabel"'):
+        BertTextCategorizer(nlp.vocab, textcat.model, mode="ordinal", scorer=None)
+    with pytest.raises(ValueError, match="positive_label needs two classes"):
+        textcat.initialize(lambda: several(nlp), nlp=nlp, positive_label="ANIMAL")
+    half = Example.from_dict(nlp.make_doc("text"), {"cats": {"A": 0.5}})
+    with pytest.raises(ValueError, match="E851"):
+        nlp.initialize(lambda: [half])

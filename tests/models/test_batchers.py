@@ -1,0 +1,66 @@
+"""Batches by pieces: no batch is larger than asked, none is lost, the order stays."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import spacy
+from hypothesis import given
+from hypothesis import strategies as st
+from spacy.tokens import Doc
+from spacy.training import Example
+
+from spacy_bert.models.batchers import build_batch_by_pieces
+from spacy_bert.models.layout import LayoutOptions, lay_out
+from spacy_bert.wordpiece import WordPiece
+from tests.conftest import SENTENCES
+
+NLP = spacy.blank("en")
+
+
+def pieces(doc: Doc, checkpoint: Path) -> int:
+    (layout,) = lay_out([doc], WordPiece.load(checkpoint), LayoutOptions())
+    return 0 if layout is None else sum(layout.lengths)
+
+
+@given(
+    texts=st.lists(st.sampled_from([*SENTENCES, "", "a", " ".join(SENTENCES)]), max_size=80),
+    size=st.integers(1, 200),
+    max_docs=st.none() | st.integers(1, 5),
+)
+def test_batches_hold_what_they_should(
+    checkpoint: Path, texts: list[str], size: int, max_docs: int | None
+) -> None:
+    docs = [NLP.make_doc(text) for text in texts]
+    batcher = build_batch_by_pieces(size, str(checkpoint), max_docs=max_docs)
+    batches = list(batcher(docs))
+    assert list(itertools.chain(*batches)) == docs
+    sizes = [[pieces(doc, checkpoint) for doc in batch] for batch in batches]
+    assert all(sum(found) <= size or len(found) == 1 for found in sizes)
+    if max_docs is not None:
+        assert all(len(batch) <= max_docs for batch in batches)
+    else:  # as full as it can be: the next Doc would not have fitted
+        for found, following in itertools.pairwise(sizes):
+            assert sum(found) + following[0] > size
+
+
+def test_examples_schedules_and_oversize(checkpoint: Path) -> None:
+    examples = [Example(NLP(text), NLP(text)) for text in SENTENCES]
+    one = max(pieces(eg.predicted, checkpoint) for eg in examples)
+    growing = build_batch_by_pieces(
+        itertools.chain([one], itertools.repeat(10_000)), str(checkpoint)
+    )
+    assert [len(batch) for batch in growing(examples)] == [1, len(examples) - 1]
+    strict = build_batch_by_pieces(one - 1, str(checkpoint), discard_oversize=True)
+    assert len(list(itertools.chain(*strict(examples)))) == len(examples) - 1
+
+
+def test_wrong_settings_are_named(checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match="size must be at least 1 piece, got 0"):
+        build_batch_by_pieces(0, str(checkpoint))
+    with pytest.raises(ValueError, match="max_docs must be at least 1"):
+        build_batch_by_pieces(9, str(checkpoint), max_docs=0)
+    with pytest.raises(ValueError, match="/no/such/place: no such directory"):
+        list(build_batch_by_pieces(9, "/no/such/place")([NLP("text")]))

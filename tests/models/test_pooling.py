@@ -1,0 +1,66 @@
+"""From the rows of windows to the vectors that heads read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from spacy_transformers.data_classes import TransformerData, WordpieceBatch
+from thinc.types import Ragged
+from transformers.file_utils import ModelOutput
+
+from spacy_bert.models.pooling import pool_cls, pool_first
+
+
+def data(states: np.ndarray, align: list[list[int]] | None = None) -> TransformerData:
+    align = align or []
+    pieces = np.array([piece for token in align for piece in token], dtype="i")
+    return TransformerData(
+        wordpieces=WordpieceBatch.empty(),
+        model_output=ModelOutput(last_hidden_state=states),
+        align=Ragged(pieces, np.array([len(token) for token in align], dtype="i")),
+    )
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape, dtype="f")
+
+
+def test_cls_is_the_mean_over_windows_and_zero_without_tokens() -> None:
+    one, three = normal(1, 5, 4), normal(3, 5, 4)
+    batch = [data(one), TransformerData.empty(), data(three), TransformerData.zeros(0, 4)]
+    pooled, backprop = pool_cls()(batch, True)
+    expected = [one[0, 0], np.zeros(4), three[:, 0].mean(0), np.zeros(4)]
+    np.testing.assert_allclose(pooled, np.stack(expected), rtol=1e-6)
+    d_pooled = normal(4, 4)
+    d_one, d_three = (d.model_output.last_hidden_state for d in backprop(d_pooled))
+    np.testing.assert_allclose(d_one[0, 0], d_pooled[0])
+    np.testing.assert_allclose(d_three[:, 0], np.tile(d_pooled[2] / 3, (3, 1)), rtol=1e-6)
+    assert np.count_nonzero(d_one[:, 1:]) == np.count_nonzero(d_three[:, 1:]) == 0
+
+
+# Tokens of several pieces, without one (white space), and two that begin in the same piece.
+ALIGN = [[1, 2], [], [3], [3, 4], [7]]
+
+
+def test_first_is_the_first_piece_of_each_token() -> None:
+    full, some = normal(1, 6, 4), normal(2, 5, 4)
+    batch = [data(full, [[1], [2, 3]]), TransformerData.empty(), data(some, ALIGN)]
+    first, none, second = pool_first()(batch, False)[0]
+    np.testing.assert_array_equal(first, full[0, 1:3])
+    assert none.shape == (0, 4)
+    flat = some.reshape(-1, 4)
+    expected = np.stack([flat[1], np.zeros(4, "f"), flat[3], flat[3], flat[7]])
+    np.testing.assert_array_equal(second, expected)
+    assert pool_first()([TransformerData.empty()], False)[0][0].shape == (0, 0)
+
+
+@pytest.mark.parametrize("align", [ALIGN, [[1], [2, 3], [9]]])
+def test_the_gradient_of_first_is_its_transpose(align: list[list[int]]) -> None:
+    """<f(x), y> = <x, f'(y)> for a linear map."""
+    x, y = normal(2, 5, 4), normal(len(align), 4)
+    pool = pool_first()
+    (out,), backprop = pool([data(x, align)], True)
+    (gradient,) = backprop([y])
+    left = float((out * y).sum())
+    right = float((x * gradient.model_output.last_hidden_state).sum())
+    assert left == pytest.approx(right, rel=1e-5)

@@ -1,0 +1,51 @@
+"""BIO tags: what is encoded comes back, and decoding is as lenient as conlleval."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spacy_bert.pipeline import bio
+
+LABELS = ("PER", "LOC", "ORG")
+TAGS = ["O", *(f"{action}-{label}" for label in LABELS for action in "BI")]
+Span = tuple[int, int, str]
+
+
+def conlleval(tags: list[str]) -> list[Span]:
+    """Entities of one sequence, token by token."""
+    spans: list[Span] = []
+    start = None
+    for i, tag in enumerate([*tags, "O"]):
+        if start is not None and (tag[0] in "OB" or tag[2:] != tags[start][2:]):
+            spans.append((start, i - 1, tags[start][2:]))
+            start = None
+        if tag != "O" and start is None:
+            start = i
+    return spans
+
+
+def decode(sequences: list[list[str]]) -> list[Span]:
+    numbers = [TAGS.index(tag) for tags in sequences for tag in tags]
+    starts = [i == 0 for tags in sequences for i in range(len(tags))]
+    found = bio.decode(np.array(numbers, dtype=np.int64), np.array(starts, dtype=bool))
+    return [(a, b, LABELS[k]) for a, b, k in zip(*(x.tolist() for x in found), strict=True)]
+
+
+@given(st.lists(st.lists(st.sampled_from(TAGS), max_size=12), max_size=4))
+def test_decodes_as_conlleval_and_never_over_a_border(sequences: list[list[str]]) -> None:
+    expected, offset = [], 0
+    for tags in sequences:
+        expected += [(a + offset, b + offset, label) for a, b, label in conlleval(tags)]
+        offset += len(tags)
+    assert decode(sequences) == expected
+
+
+def test_biluo_and_unknown_tags_become_numbers() -> None:
+    biluo = ["U-PER", "O", None, "B-ORG", "I-ORG", "L-ORG", "-", ""]
+    assert bio.encode(biluo, LABELS).tolist() == [1, 0, -1, 5, 6, 6, -1, -1]
+    assert bio.number_of_tags(LABELS) == len(TAGS) == 7
+    with pytest.raises(ValueError, match="entity label 'GPE' is not among the labels"):
+        bio.encode(["U-GPE"], LABELS)
