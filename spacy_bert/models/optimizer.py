@@ -60,10 +60,13 @@ class AdamW(Optimizer):
         """Step one array of a thinc layer; vectors (biases, LayerNorm) are not decayed."""
         decay: float = self.L2
         self.L2 = decay if weights.ndim > 1 else 0.0
+        # Averages of thinc's layers beside the last weights of ours would not fit each other.
+        self.averages = None
         try:
             return super().__call__(key, weights, gradient, lr_scale=lr_scale)  # type: ignore[no-any-return]
         finally:
             self.L2 = decay
+            self.averages = {}
 
     def hand_in(self, shim: TorchShim) -> None:
         """Note a module whose gradients are ready, or will be by the next step."""

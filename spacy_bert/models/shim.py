@@ -174,9 +174,20 @@ class TorchShim(Shim):
             parameter.grad = None
 
     @contextlib.contextmanager
-    def use_params(self, params: object) -> Iterator[None]:
-        """Nothing to swap: averages of torch parameters are not kept."""
-        yield
+    def use_params(self, params: dict[tuple[int, str], Any]) -> Iterator[None]:
+        """Put in the averages that a thinc optimizer has kept, if any, and take them out again."""
+        own = dict(self.module.named_parameters()) if self.is_loaded and params else {}
+        averaged = {name: params[self.id, name] for name in own if (self.id, name) in params}
+        kept = {name: own[name].detach().clone() for name in averaged}
+        with torch.no_grad():
+            for name, average in averaged.items():
+                own[name].copy_(xp2torch(average, device=own[name].device))
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, value in kept.items():
+                    own[name].copy_(value)
 
     def to_device(self, device_type: str, device_id: int) -> None:
         """Move the module, if it stands."""

@@ -139,6 +139,32 @@ def test_thinc_layers_are_stepped_too_without_decay_of_biases() -> None:
     np.testing.assert_allclose(layer.get_param("W"), 0.95)
 
 
+def test_no_averages_are_kept_of_thinc_layers_alone() -> None:
+    """Else spaCy would save them beside the encoder's last weights."""
+    layer, optimizer = Linear(3, 4), build_adamw(0.1)
+    layer.initialize()
+    layer.set_grad("W", np.ones((3, 4), dtype="f"))
+    layer.finish_update(optimizer)
+    assert optimizer.averages == {}
+
+
+def test_averages_of_another_optimizer_are_used_and_given_back() -> None:
+    from thinc.api import Adam
+
+    (shim, _), optimizer = shims(), Adam(0.1, use_averages=True)
+    for _ in range(3):
+        for parameter in shim.module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        shim.finish_update(optimizer)
+    last = [p.detach().clone() for p in shim.module.parameters()]
+    with shim.use_params(optimizer.averages):
+        for (name, p), value in zip(shim.module.named_parameters(), last, strict=True):
+            average = torch.from_numpy(optimizer.averages[shim.id, name])
+            assert torch.equal(p, average.view_as(p))
+            assert not torch.equal(p, value)
+    assert all(map(torch.equal, shim.module.parameters(), last))
+
+
 def test_any_thinc_optimizer_can_step_the_shim() -> None:
     from thinc.api import Adam
 
