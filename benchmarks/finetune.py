@@ -5,6 +5,7 @@
     mrpc       DIR has GLUE MRPC's train.tsv and dev.tsv; accuracy and F1 on dev
     sst2       DIR has GLUE SST-2's train.tsv and dev.tsv; 20,000 shuffled training rows; accuracy
     conll2003  DIR has eng.train, eng.testa, eng.testb; entity F1 on testa and testb
+    conll2003-joined  the same data, trained on neighbours joined to texts of all lengths
 
 `--encoder` is a BERT checkpoint directory. Batch 32, 3 epochs, learning rate 5e-5, warm-up 10 %, no
 search for the best checkpoint. Prints one JSON line for each seed.
@@ -129,6 +130,7 @@ TASKS = {
     "mrpc": Task("finetune_textcat.cfg", read_mrpc, score_cats),
     "sst2": Task("finetune_textcat.cfg", read_sst2, score_cats),
     "conll2003": Task("finetune_ner.cfg", read_conll2003, score_ents),
+    "conll2003-joined": Task("finetune_ner_joined.cfg", read_conll2003, score_ents),
 }
 
 

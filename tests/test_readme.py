@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import spacy
 from spacy.cli.init_config import fill_config
 from spacy.util import load_config
+from thinc.api import Config
 
 from spacy_bert.pretraining.config import PretrainConfig
 
@@ -19,15 +21,34 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
+def block(language: str, part: str) -> str:
+    (found,) = (text for text in blocks(language) if part in text)
+    return found
+
+
 def test_python_examples_run(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    for block in blocks("python"):
-        exec(block.replace("bert-base-uncased", str(checkpoint)), names)
-    assert [span.text for span in names["doc"]._.segments] == ["Does it rain?", "It is raining."]
+    for example in blocks("python"):
+        exec(example.replace("bert-base-uncased", str(checkpoint)), names)
+        if "spacy_bert.join" in example:
+            segments = [span.text for span in names["doc"]._.segments]
+            assert segments == ["Does it rain?", "It is raining."]
     assert (tmp_path / "train.spacy").is_file()
+    assert names["ner"].labels == ("PERSON", "PLACE")
+    assert "TokenEncoder" in str(names["nlp"].config["components"]["bert_ner"])
+
+
+def test_a_private_encoder_is_configured_as_shown(checkpoint: Path) -> None:
+    text = block("ini", "TokenEncoder").replace("bert-base-uncased", str(checkpoint))
+    model = Config().from_str(text.replace("components.bert_ner.model.", ""))
+    nlp = spacy.blank("en")
+    nlp.add_pipe("bert_ner", config={"model": dict(model)})
+    nlp.get_pipe("bert_ner").add_label("X")
+    nlp.initialize()
+    assert len(nlp("two words")) == 2
 
 
 def test_lines_of_the_first_example_show_what_they_say(checkpoint: Path) -> None:
@@ -41,7 +62,7 @@ def test_lines_of_the_first_example_show_what_they_say(checkpoint: Path) -> None
 
 def test_the_training_config_can_be_filled(tmp_path: Path) -> None:
     base, filled = tmp_path / "base.cfg", tmp_path / "config.cfg"
-    base.write_text(blocks("ini")[0], encoding="utf8")
+    base.write_text(block("ini", "bert_textcat"), encoding="utf8")
     fill_config(filled, base, silent=True)
     config = load_config(filled, interpolate=True)
     assert config["training"]["optimizer"]["learn_rate"]["total_steps"] == 1000
@@ -49,12 +70,13 @@ def test_the_training_config_can_be_filled(tmp_path: Path) -> None:
         setting = re.match(r"\| `(\w+)` \| `(.+)` \|", line)
         if setting and setting[1] in config["components"]["bert"]["model"]:
             value = config["components"]["bert"]["model"][setting[1]]
-            assert str(value).lower() == setting[2].strip('"').lower()
+            shown = "null" if value is None else str(value).lower()
+            assert shown == setting[2].strip('"').lower()
 
 
 def test_the_pretraining_config_is_valid(tmp_path: Path) -> None:
     file = tmp_path / "pretrain.cfg"
-    file.write_text(blocks("ini")[1], encoding="utf8")
+    file.write_text(block("ini", "[data]"), encoding="utf8")
     config = PretrainConfig.load(file, {"training.steps": 5000})
     assert config.model.hidden_size == 256
     assert config.training.steps == 5000

@@ -22,6 +22,9 @@ from spacy_bert.models.listeners import EncoderModel, private_config, split
 from spacy_bert.models.shim import Config, TorchShim
 from spacy_bert.wordpiece import WordPiece
 
+# A CPU's caches are full by then; a GPU wants work, and has less time than memory.
+PIECES_AT_ONCE = {"cpu": 2048, "cuda": 16384}
+
 Backprop = Callable[[FullTransformerBatch], list[Doc]]
 
 
@@ -96,7 +99,7 @@ class EncoderSettings:
         window: pieces in a window, None for as many as the network has positions.
         stride: pieces between the starts of two windows, None for 3/4 of the window.
         slide: which of two paired segments is cut into windows.
-        max_batch_pieces: pieces that the network takes at once.
+        max_batch_pieces: pieces that the network takes at once; None for what suits the device.
         frozen_layers: layers from the bottom that are not trained, embeddings below them included;
             None trains all.
         mixed_precision: train in bf16 on CUDA.
@@ -105,7 +108,7 @@ class EncoderSettings:
     window: int | None
     stride: int | None
     slide: Slide
-    max_batch_pieces: int
+    max_batch_pieces: int | None
     frozen_layers: int | None = None
     mixed_precision: bool = False
 
@@ -115,7 +118,7 @@ class EncoderSettings:
         Raises:
             ValueError: names the setting.
         """
-        if self.max_batch_pieces < 1:
+        if self.max_batch_pieces is not None and self.max_batch_pieces < 1:
             raise ValueError(f"max_batch_pieces must be at least 1, got {self.max_batch_pieces}")
         if self.frozen_layers is not None and self.frozen_layers < 0:
             raise ValueError(
@@ -123,6 +126,12 @@ class EncoderSettings:
                 f"got {self.frozen_layers}"
             )
         self.layout(positions=self.window or 512)
+
+    def pieces_at_once(self, device: torch.device) -> int:
+        """How many pieces the network takes at once on a device."""
+        if self.max_batch_pieces is not None:
+            return self.max_batch_pieces
+        return PIECES_AT_ONCE.get(device.type, PIECES_AT_ONCE["cpu"])
 
     def layout(self, *, positions: int) -> LayoutOptions:
         """The layout options for a network with so many positions.
@@ -217,7 +226,7 @@ def build_encoder(
     window: int | None = None,
     stride: int | None = None,
     slide: Slide = "last",
-    max_batch_pieces: int = 4096,
+    max_batch_pieces: int | None = None,
     frozen_layers: int | None = None,
     mixed_precision: bool = False,
 ) -> EncoderModel:
@@ -238,7 +247,8 @@ def build_encoder(
         slide: which of two paired segments is cut into windows if both do not fit, "first" or
             "last".
         max_batch_pieces: the network never takes more pieces at once (but for a single window);
-            in training, larger batches are computed twice to bound memory.
+            in training, larger batches are computed twice to bound memory. Default: 2,048 on a CPU,
+            where more is not faster, and 16,384 on a GPU.
         frozen_layers: train neither the embeddings nor this many layers above them; default: train
             everything. (To keep the whole encoder as it is, freeze the component.)
         mixed_precision: train in bf16 on CUDA, with fp32 weights; ignored on a CPU.
@@ -296,7 +306,8 @@ def forward(
     if not filled:
         empty = PackedTransformerBatch.build(docs, layouts, None, shim.wordpiece)
         return empty, lambda gradient: list(docs)
-    chunks = Chunks.build(filled, max_pieces=shim.settings.max_batch_pieces, device=shim.device)
+    pieces = shim.settings.pieces_at_once(shim.device)
+    chunks = Chunks.build(filled, max_pieces=pieces, device=shim.device)
     if is_train:
         hidden, backprop_hidden = encode_for_update(
             shim, chunks, docs=len(filled), dropout=model.attrs["dropout_rate"]

@@ -32,7 +32,7 @@ DEFAULT_CONFIG = {
         "window": None,
         "stride": None,
         "slide": "last",
-        "max_batch_pieces": 4096,
+        "max_batch_pieces": None,
         "frozen_layers": None,
         "mixed_precision": False,
     },

@@ -254,3 +254,12 @@ def test_mixed_precision_trains_close_to_fp32(checkpoint: Path, docs: list[Doc])
 def test_mixed_precision_is_ignored_on_a_cpu(checkpoint: Path, docs: list[Doc]) -> None:
     model = encoder(checkpoint, mixed_precision=True)
     assert trained_parameters(model, docs)
+
+
+def test_the_pieces_at_once_suit_the_device(checkpoint: Path) -> None:
+    given, default = (
+        encoder_shim(encoder(checkpoint, max_batch_pieces=n)).settings for n in (70, None)
+    )
+    for device in map(torch.device, ("cpu", "cuda:0", "meta")):
+        assert given.pieces_at_once(device) == 70
+        assert default.pieces_at_once(device) == (16384 if device.type == "cuda" else 2048)

@@ -94,7 +94,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_fill_config_writes_every_setting(config: Path) -> None:
     filled = spacy.util.load_config(config)
     model = filled["components"]["bert"]["model"]
-    assert model["max_batch_pieces"] == 4096
+    assert model["max_batch_pieces"] is None
     assert model["slide"] == "last"
     textcat = filled["components"]["bert_textcat"]
     assert textcat["loss_weight"] == 1.0
