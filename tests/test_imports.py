@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from spacy_bert.bert import load_pretraining
+from tests.bert.tensor_bundle import write_google
 from tests.pretraining.conftest import make_documents, write_corpus
 
 BLOCKED = """
@@ -43,7 +45,8 @@ def test_the_lower_layers_import():
         "    package = importlib.import_module(f'spacy_bert.{name}')\n"
         "    for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):\n"
         "        importlib.import_module(module.name)\n"
-        "import spacy_bert, spacy_bert.files, spacy_bert.wordpiece, spacy_bert.cli.app"
+        "import spacy_bert, spacy_bert.files, spacy_bert.wordpiece, spacy_bert.cli.app\n"
+        "import spacy_bert.models.conversion"
     )
 
 
@@ -76,3 +79,17 @@ def test_from_text_to_a_pretrained_network(tmp_path):
     )
     assert "dev MLM loss" in output
     assert (tmp_path / "out" / "model-last" / "model.safetensors").is_file()
+
+
+def test_checkpoints_are_converted(tmp_path, checkpoint, wordpiece):
+    write_google(tmp_path / "google", load_pretraining(checkpoint), wordpiece)
+    output = run(
+        "from spacy_bert.cli.app import app\n"
+        "google, first, second = sys.argv[1:]\n"
+        "assert not app(['convert', google, first], standalone_mode=False)\n"
+        "assert not app(['convert', first, second], standalone_mode=False)\n",
+        *(tmp_path / name for name in ("google", "first", "second")),
+    )
+    assert output.count(f"{len(wordpiece)} pieces, uncased") == 2
+    first, second = ((tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()

@@ -9,13 +9,14 @@ import typer
 
 from spacy_bert.cli.convert import convert
 from spacy_bert.cli.data import data
+from spacy_bert.cli.init_config import init_config
 from spacy_bert.cli.pretraining import prepare, pretrain, train_tokenizer
 from spacy_bert.cli.report import baselines, report
 
 app = typer.Typer(
     name="bert",
-    help="Pre-train BERT and report what came of it. From text to a network: train-tokenizer, then "
-    "prepare, then pretrain; each --help has an example.",
+    help="Pre-train BERT, convert checkpoints, report what came of it. From text to a network: "
+    "train-tokenizer, then prepare, then pretrain; each --help has an example.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -26,5 +27,6 @@ app.command("prepare", no_args_is_help=True)(prepare)
 app.command("pretrain", no_args_is_help=True, context_settings=_FREE_OPTIONS)(pretrain)
 app.command("convert", no_args_is_help=True)(convert)
 app.add_typer(data)
+app.command("init-config", no_args_is_help=True)(init_config)
 app.command("baselines", no_args_is_help=True)(baselines)
 app.command("report", no_args_is_help=True)(report)

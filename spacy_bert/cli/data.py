@@ -24,10 +24,11 @@ def pydocs(
         Path | None, typer.Option(help="Python's library, if not the running one's.")
     ] = None,
 ) -> None:
-    """Turn Python's own documentation into a corpus and a labelled set, without any download.
+    """Turn Python's own documentation into a corpus and labelled sets, without any download.
 
     Writes corpus.txt (for pre-training), textcat/{train,dev,test}.spacy (the area of a docstring's
-    module: derived labels, split by module, names of modules masked) and stats.json.
+    module, names of modules masked), ner/{train,dev,test}.spacy (names of code that authors marked,
+    the marks taken away) and stats.json. The labels are derived; the splits share no module.
 
     Example: python -m spacy bert data pydocs corpus
     """
@@ -41,8 +42,8 @@ def pydocs(
         f"{counts['sentences']:,} sentences, {counts['words']:,} words, "
         f"{counts['modules']} modules, {counts['topics']} topics"
     )
-    for split, sizes in stats["textcat"].items():
-        areas = ", ".join(f"{area} {count}" for area, count in sizes["areas"].items())
-        typer.echo(
-            f"{split:>5}: {sizes['documents']:,} docs of {sizes['modules']} modules ({areas})"
-        )
+    for task, labels in {"textcat": "areas", "ner": "labels"}.items():
+        for split, sizes in stats[task].items():
+            found = ", ".join(f"{label} {count}" for label, count in sizes[labels].items())
+            size = f"{sizes['documents']:,} docs of {sizes['modules']} modules"
+            typer.echo(f"{task} {split}: {size} ({found})")

@@ -11,27 +11,32 @@ from spacy_bert.cli.errors import one_line_errors
 
 
 def baselines(
-    train: Annotated[Path, typer.Argument(help="Training set, .spacy with exclusive doc.cats.")],
+    train: Annotated[Path, typer.Argument(help="Training set, .spacy.")],
     test: Annotated[Path, typer.Argument(help="Test set, .spacy.")],
     output: Annotated[Path, typer.Argument(help="JSON file to write the scores to.")],
 ) -> None:
-    """Score cheap baselines of text classification: the majority, tf-idf + logistic regression.
+    """Score cheap baselines on a test set, as spaCy scores pipelines.
+
+    Of text classification (exclusive doc.cats): the majority, tf-idf + logistic regression. Of
+    named entities (doc.ents): the most frequent label of the word, and logistic regression on the
+    shapes of words and on the words themselves. What the training set holds decides.
 
     Example: python -m spacy bert baselines train.spacy test.spacy metrics/textcat/baselines.json
     """
     import srsly
 
     from spacy_bert.analysis.baselines import score_baselines
+    from spacy_bert.analysis.summary import TASKS
     from spacy_bert.files import replacing
 
     with one_line_errors():
         scores = score_baselines(train, test)
         with replacing(output) as temporary:
             srsly.write_json(temporary, scores)
+    titles = {key: title for task in TASKS.values() for key, title in task.scores.items()}
     for name, found in scores.items():
-        typer.echo(
-            f"{name}: accuracy {found['cats_micro_f']:.3f}, macro F1 {found['cats_macro_f']:.3f}"
-        )
+        figures = [f"{titles[key]} {found[key]:.3f}" for key in titles if key in found]
+        typer.echo(f"{name}: {', '.join(figures)}")
 
 
 def report(

@@ -41,9 +41,22 @@ class Chunks:
 
     @classmethod
     def build(
-        cls, layouts: Sequence[DocLayout], *, max_pieces: int, device: torch.device
+        cls,
+        layouts: Sequence[DocLayout],
+        *,
+        max_pieces: int,
+        max_scores: int | None = None,
+        device: torch.device,
     ) -> Chunks:
-        """Windows of like length come together, so that attention needs few groups."""
+        """Windows of like length come together, so that attention needs few groups.
+
+        Args:
+            layouts: the windows of each Doc.
+            max_pieces: pieces in a chunk, unless a single window has more.
+            max_scores: attention scores of each head in a chunk (the sum of the squared lengths),
+                likewise; None for any number.
+            device: where the chunks go.
+        """
         lengths = np.array([n for layout in layouts for n in layout.lengths], dtype=np.int64)
         pieces = np.concatenate([layout.pieces for layout in layouts])
         kinds = np.concatenate([layout.segment_ids for layout in layouts])
@@ -58,11 +71,15 @@ class Chunks:
             back[rows] = np.arange(len(rows))
             inverse = torch.from_numpy(back).to(device)
         positions = positions_of(lengths)
-        batches, ends = [], np.cumsum(lengths)
+        batches, ends, scores = [], np.cumsum(lengths), np.cumsum(lengths**2)
         first = begin = 0
         while first < len(lengths):
             # As many windows as fit the budget, and one at least.
-            last = max(int(np.searchsorted(ends, begin + max_pieces, side="right")), first + 1)
+            last = int(np.searchsorted(ends, begin + max_pieces, side="right"))
+            if max_scores is not None:
+                before = int(scores[first - 1]) if first else 0
+                last = min(last, int(np.searchsorted(scores, before + max_scores, side="right")))
+            last = max(last, first + 1)
             end = int(ends[last - 1])
             batches.append(
                 PackedBatch(

@@ -21,7 +21,7 @@ LOOKAHEAD = 64  # Docs that are turned into pieces together
 
 def build_batch_by_pieces(
     size: Iterable[int] | int,
-    tokenizer: str,
+    tokenizer: str | None,
     max_docs: int | None = None,
     discard_oversize: bool = False,
 ) -> Batcher:
@@ -41,6 +41,11 @@ def build_batch_by_pieces(
     """
     if isinstance(size, int) and size < 1:
         raise ValueError(f"[training.batcher] size must be at least 1 piece, got {size}")
+    if not tokenizer:
+        raise ValueError(
+            "[training.batcher] tokenizer must name the encoder whose pieces are counted, a "
+            "directory or hub id: tokenizer = ${components.bert.model.name}"
+        )
     if max_docs is not None and max_docs < 1:
         raise ValueError(f"[training.batcher] max_docs must be at least 1, got {max_docs}")
     wordpiece: list[WordPiece] = []

@@ -24,6 +24,7 @@ from spacy_bert.wordpiece import WordPiece
 
 # A CPU's caches are full by then; a GPU wants work, and has less time than memory.
 PIECES_AT_ONCE = {"cpu": 2048, "cuda": 16384}
+SCORES_PER_PIECE = 256
 
 Backprop = Callable[[FullTransformerBatch], list[Doc]]
 
@@ -307,7 +308,9 @@ def forward(
         empty = PackedTransformerBatch.build(docs, layouts, None, shim.wordpiece)
         return empty, lambda gradient: list(docs)
     pieces = shim.settings.pieces_at_once(shim.device)
-    chunks = Chunks.build(filled, max_pieces=pieces, device=shim.device)
+    # With dropout, a CPU keeps all attention scores for the backward pass: what long windows fill.
+    scores = SCORES_PER_PIECE * pieces if is_train and shim.device.type == "cpu" else None
+    chunks = Chunks.build(filled, max_pieces=pieces, max_scores=scores, device=shim.device)
     if is_train:
         hidden, backprop_hidden = encode_for_update(
             shim, chunks, docs=len(filled), dropout=model.attrs["dropout_rate"]

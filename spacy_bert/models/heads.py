@@ -53,7 +53,7 @@ def build_textcat(
     """
     head = build_head(nO, pooler=True)
     model: Model[list[Doc], Floats2d] = chain(tok2vec, head)
-    return _with_head(model, head)
+    return _with_head(model, tok2vec, head)
 
 
 def build_ner(
@@ -68,7 +68,7 @@ def build_ner(
     """
     head = build_head(nO, pooler=False)
     model: Model[list[Doc], list[Floats2d]] = chain(tok2vec, with_array(head))
-    return _with_head(model, head)
+    return _with_head(model, tok2vec, head)
 
 
 def build_head(nO: int | None, *, pooler: bool) -> Model[Floats2d, Floats2d]:
@@ -161,7 +161,10 @@ def resize_labels(model: Model[list[Doc], Any], labels: int) -> Model[list[Doc],
     return model
 
 
-def _with_head(model: Model[list[Doc], Any], head: Model[Floats2d, Floats2d]) -> Model:
+def _with_head(
+    model: Model[list[Doc], Any], tok2vec: Model[list[Doc], Any], head: Model[Floats2d, Floats2d]
+) -> Model[list[Doc], Any]:
+    model.set_ref("tok2vec", tok2vec)  # `spacy debug model` looks for a listener here
     model.set_ref("head", head)
     model.attrs["resize_output"] = resize_labels
     return model

@@ -77,10 +77,18 @@ class AdamW(Optimizer):
         self._step()
         super().step_schedules()
 
-    def settle(self, shim: TorchShim) -> None:
-        """Take the step now if `shim` still waits for one."""
+    def settle(self, shim: TorchShim) -> bool:
+        """Take the step now if `shim` still waits for one; not in the midst of an update.
+
+        Returns:
+            Whether it waits no longer.
+        """
         if shim.id in self._handed_in:
+            # An annotating head predicts while listeners still have to answer the encoder.
+            if any(other.is_awaiting for other in self._handed_in.values()):
+                return False
             self.step_schedules()
+        return True
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle: the settings; a copied module has other parameters, whose moments are 0."""

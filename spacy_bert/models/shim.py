@@ -123,6 +123,11 @@ class TorchShim(Shim):
         """
         self._late = gradient
 
+    @property
+    def is_awaiting(self) -> bool:
+        """Whether others may still add to a gradient."""
+        return self._late is not None
+
     def finish_late_gradient(self) -> None:
         """Run the backward pass that nobody has run, if anything was added to its gradient."""
         if self._late is not None and self._late.has_begun:
@@ -253,6 +258,5 @@ class TorchShim(Shim):
         """Let the optimizer take a step that nobody asked for (a bare `nlp.update` does not)."""
         self.finish_late_gradient()
         self._late = None
-        optimizer, self._handed_to = self._handed_to, None
-        if optimizer is not None:
-            optimizer.settle(self)
+        if self._handed_to is not None and self._handed_to.settle(self):
+            self._handed_to = None

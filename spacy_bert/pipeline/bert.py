@@ -181,8 +181,12 @@ class SharedGradient:
         """Whether a listener has answered, and the sum still waits for its backward pass."""
         return bool(self._sum)
 
-    def add(self, gradients: list[TransformerData]) -> None:
-        """Take one listener's gradients, one for each Doc that has tokens."""
+    def add(self, gradients: list[TransformerData]) -> list[Doc]:
+        """Take one listener's gradients, one for each Doc that has tokens.
+
+        Returns:
+            Nothing, as a list: layers such as thinc's `concatenate` add up what they get back.
+        """
         arrays = [data.model_output.last_hidden_state for data in gradients]
         if not self._sum:
             self._sum = [[array] for array in arrays]
@@ -192,6 +196,7 @@ class SharedGradient:
         self._awaited -= 1
         if not self._awaited:
             self.backpropagate()
+        return []
 
     def backpropagate(self) -> None:
         """Run the encoder's backward pass with the sum so far."""

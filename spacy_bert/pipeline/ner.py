@@ -76,7 +76,8 @@ class BertEntityRecognizer(TrainablePipe):
 
     A softmax over BIO tags reads each token's first wordpiece. Entities stand in `doc.ents`, and in
     `doc.spans["ents"]` with `attrs["scores"]`: the mean probability, over an entity's tokens, of
-    its label. Entities that other components set before are kept, and tokens that they blocked.
+    its label. Entities that other components set before are kept, and tokens that they blocked; the
+    group lists them where the model says the same.
     """
 
     def __init__(
@@ -174,20 +175,12 @@ class BertEntityRecognizer(TrainablePipe):
         """Set `doc.ents` and `doc.spans[spans_key]` from the probabilities of the tags."""
         docs = list(docs)
         for doc, entities in zip(docs, self._decode(docs, scores), strict=True):
-            occupied = _occupied(doc)
-            if occupied is not None:
-                entities = [ent for ent in entities if not occupied[ent[0] : ent[1]].any()]
-            spans = [Span(doc, start, end, label) for start, end, label, _ in entities]
-            if occupied is None:
-                doc.set_ents(spans, default="outside")
-            else:
-                taken = {i for span in spans for i in range(span.start, span.end)}
-                free = (i for i in np.flatnonzero(~occupied).tolist() if i not in taken)
-                outside = [doc[i : i + 1] for i in free]
-                doc.set_ents(spans, outside=outside, default="unmodified")
-            confidences = np.array([score for *_, score in entities], dtype="f")
+            entities = _set_ents(doc, entities)
             doc.spans[self.spans_key] = SpanGroup(
-                doc, name=self.spans_key, spans=spans, attrs={"scores": confidences}
+                doc,
+                name=self.spans_key,
+                spans=[Span(doc, *entity[:3]) for entity in entities],
+                attrs={"scores": np.array([score for *_, score in entities], dtype="f")},
             )
 
     def get_loss(
@@ -259,8 +252,21 @@ def _readable(docs: Sequence[Doc]) -> tuple[np.ndarray, np.ndarray]:
     return ~np.concatenate(spaces) | border, border
 
 
-def _occupied(doc: Doc) -> np.ndarray | None:
-    """The tokens of entities that stand already, or are blocked; None if there are none."""
+def _set_ents(doc: Doc, entities: list[Entity]) -> list[Entity]:
+    """Set `doc.ents` beside what stands there; gives back the entities that now stand."""
     iob = doc.to_array([ENT_IOB]).reshape(-1)
-    occupied: np.ndarray = iob % 2 == 1  # I and B; blocked tokens are B without a label
-    return occupied if occupied.any() else None
+    occupied = iob % 2 == 1  # I and B; blocked tokens are B without a label
+    if not occupied.any():
+        doc.set_ents([Span(doc, *entity[:3]) for entity in entities], default="outside")
+        return entities
+    standing = {(ent.start, ent.end, ent.label_) for ent in doc.ents}
+    new = [entity for entity in entities if not occupied[entity[0] : entity[1]].any()]
+    for start, end, *_ in new:
+        occupied[start:end] = True
+    doc.set_ents(
+        [Span(doc, *entity[:3]) for entity in new],
+        outside=[doc[i : i + 1] for i in np.flatnonzero(~occupied).tolist()],
+        default="unmodified",
+    )
+    standing.update(entity[:3] for entity in new)
+    return [entity for entity in entities if entity[:3] in standing]

@@ -70,8 +70,8 @@ def make_bert_textcat(
         name: name of the component in it.
         model: Docs to logits, `spacy_bert.TextCat.v1`.
         mode: "exclusive" (one class holds for each Doc) or "multilabel" (each may hold or not).
-        threshold: the scorer counts a class only if its probability reaches this; default: 0 for
-            exclusive classes, 0.5 for several.
+        threshold: of several classes, the scorer counts those whose probability reaches this;
+            default: 0.5. Of exclusive classes it counts the best one, whatever its probability.
         loss_weight: factor of this component's loss beside those of the others.
         scorer: scores Docs against references.
     """

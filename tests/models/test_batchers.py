@@ -60,6 +60,8 @@ def test_examples_schedules_and_oversize(checkpoint: Path) -> None:
 def test_wrong_settings_are_named(checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="size must be at least 1 piece, got 0"):
         build_batch_by_pieces(0, str(checkpoint))
+    with pytest.raises(ValueError, match="tokenizer must name the encoder"):
+        build_batch_by_pieces(9, None)
     with pytest.raises(ValueError, match="max_docs must be at least 1"):
         build_batch_by_pieces(9, str(checkpoint), max_docs=0)
     with pytest.raises(ValueError, match="/no/such/place: no such directory"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -273,3 +274,27 @@ def test_accumulated_sub_batches_average(checkpoint: Path) -> None:
 def test_another_architecture_is_refused() -> None:
     with pytest.raises(ValueError, match=r"must be spacy_bert.Encoder.v1, not 'linear'"):
         Bert(spacy.blank("en").vocab, Linear())
+
+
+def test_stock_textcat_trains_beside_ours(checkpoint: Path) -> None:
+    """Its ensemble adds up what the listener's backward pass gives back."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("bert", config={"model": {"name": str(checkpoint)}})
+    nlp.add_pipe("bert_textcat", name="ours")
+    model = deepcopy(nlp.get_factory_meta("textcat").default_config["model"])
+    model["tok2vec"] = {
+        "@architectures": "spacy-transformers.TransformerListener.v1",
+        "grad_factor": 1.0,
+        "pooling": {"@layers": "reduce_mean.v1"},
+    }
+    nlp.add_pipe("textcat", config={"model": model})
+    examples = [
+        Example.from_dict(nlp.make_doc(text), {"cats": {"A": a, "B": 1.0 - a}})
+        for text, a in (("the fox", 1.0), ("the dog", 0.0))
+    ]
+    optimizer = nlp.initialize(lambda: examples, sgd=build_adamw(1e-3))
+    before = encoder_weights(nlp)
+    losses = nlp.update(examples, sgd=optimizer, losses={})
+    nlp("the fox")
+    assert losses["bert"] > 0
+    assert not all(map(torch.equal, before, encoder_weights(nlp)))

@@ -1,0 +1,65 @@
+"""The command `convert`: any BERT becomes a Hugging Face directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spacy_bert.cli.errors import one_line_errors
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Directory of a checkpoint (Google's TensorFlow form or Hugging Face's), hub id, "
+            "or directory of a saved spaCy pipeline."
+        ),
+    ],
+    output: Annotated[Path, typer.Argument(help="Directory to write.")],
+    cased: Annotated[
+        bool | None,
+        typer.Option(
+            "--cased/--uncased",
+            help="Whether case matters, if the tokenizer's files do not say so. Without them, a "
+            "vocabulary with capital letters is cased.",
+            show_default=False,
+        ),
+    ] = None,
+    component: Annotated[
+        str | None,
+        typer.Option(help="Component whose encoder is meant, if a pipeline has several."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a checkpoint in OUTPUT.")
+    ] = False,
+) -> None:
+    """Turn a BERT checkpoint, or the encoder of a pipeline, into a Hugging Face directory.
+
+    Reads bert_model.ckpt, pytorch_model.bin and safetensors, in shards too; writes config.json,
+    model.safetensors, vocab.txt, tokenizer.json and tokenizer_config.json.
+
+    Example: python -m spacy bert convert uncased_L-12_H-768_A-12 bert-base
+    """
+    with one_line_errors():
+        from spacy_bert.models.conversion import convert as run
+
+        done = run(source, output, cased=cased, component=component, overwrite=overwrite)
+    config = done.config
+    typer.echo(
+        f"{output}: {config.num_hidden_layers} layers, hidden size {config.hidden_size}, "
+        f"{done.parameters:,} parameters"
+    )
+    if done.heads:
+        typer.echo("with the heads of pre-training: masked language model, next sentence")
+    else:
+        pooler = "" if done.pooler else ", without pooler: the source has none"
+        typer.echo(f"the encoder alone, without the heads of pre-training{pooler}")
+    case = {True: ", cased", False: ", uncased", None: ""}[done.cased]
+    typer.echo(f"{done.pieces:,} pieces{case}")
+    if done.left_behind:
+        more = len(done.left_behind) - 6
+        names = ", ".join(done.left_behind[:6]) + (f" and {more} more" if more > 0 else "")
+        typer.echo(f"left behind: {names}")
