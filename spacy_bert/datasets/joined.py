@@ -22,8 +22,8 @@ def build_joined_corpus(corpus: Reader, max_tokens: int = 400, seed: int = 0) ->
 
     Each text takes neighbours until it has at least so many tokens as were drawn, log-uniformly
     from 1 to `max_tokens`: about as many texts of 5 to 20 tokens as of 20 to 80. Every pass over
-    the corpus cuts it anew. Annotations of tokens and spans are kept; `doc.cats` is not, since a
-    text of several has no class.
+    the corpus cuts it anew (spaCy makes one, and keeps it, unless `max_epochs = -1`). Annotations
+    of tokens and spans are kept; `doc.cats` is not, since a text of several has no class.
 
     Args:
         corpus: any reader of examples, such as `spacy.Corpus.v1`.

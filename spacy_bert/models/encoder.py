@@ -24,7 +24,7 @@ from spacy_bert.wordpiece import WordPiece
 
 # A CPU's caches are full by then; a GPU wants work, and has less time than memory.
 PIECES_AT_ONCE = {"cpu": 2048, "cuda": 16384}
-SCORES_PER_PIECE = 256
+SCORES_PER_PIECE = 128
 
 Backprop = Callable[[FullTransformerBatch], list[Doc]]
 
