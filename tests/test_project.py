@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import srsly
 from spacy.cli.init_config import fill_config
 from weasel.schemas import ProjectConfigSchema, validate
 from weasel.util import load_project_config
+
+from spacy_bert.analysis.summary import TASKS
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,26 +47,52 @@ def test_every_step_can_be_skipped_and_is_explained(project: dict) -> None:
         assert all(line.startswith("python -m spacy ") for line in command["script"])
 
 
-def test_every_trained_pipeline_is_evaluated(project: dict) -> None:
+@pytest.mark.parametrize("task", TASKS)
+def test_every_trained_pipeline_is_evaluated(project: dict, task: str) -> None:
     commands = {command["name"]: command for command in project["commands"]}
-    trained = commands["train-textcat"]["outputs"]
-    evaluated = commands["evaluate-textcat"]
+    trained = commands[f"train-{task}"]["outputs"]
+    evaluated = commands[f"evaluate-{task}"]
     assert set(trained) < set(evaluated["deps"])
     for line, model, output in zip(evaluated["script"], trained, evaluated["outputs"], strict=True):
         assert f"evaluate {model} " in line
         assert f"--output {output} " in line
         assert Path(output).stem == Path(model).parent.name
+        assert Path(output).parent == Path("metrics") / task
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_pipeline_is_trained_from_its_start(project: dict, task: str) -> None:
+    commands = {command["name"]: command for command in project["commands"]}
+    command = commands[f"train-{task}"]
+    for line, model in zip(command["script"], command["outputs"], strict=True):
+        start, _, seed = Path(model).parent.name.rpartition("-")
+        assert f"train configs/{task}.cfg --output {Path(model).parent} " in line
+        assert f"--training.seed {seed} " in line
+        assert ("--components.bert.model.pretrained false" in line) == (start == "random")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_has_baselines_and_is_reported(project: dict, task: str) -> None:
+    commands = {command["name"]: command for command in project["commands"]}
+    assert commands[f"baselines-{task}"]["outputs"] == [f"metrics/{task}/baselines.json"]
+    assert f"metrics/{task}" in commands["report"]["deps"]
+    assert {f"train-{task}", f"evaluate-{task}", f"baselines-{task}"} < set(
+        project["workflows"]["all"]
+    )
 
 
 def test_the_gpu_can_be_chosen(tmp_path: Path) -> None:
     (tmp_path / "project.yml").write_text((ROOT / "project.yml").read_text(encoding="utf-8"))
     project = load_project_config(tmp_path, overrides={"vars.gpu_id": 0})
     lines = [line for command in project["commands"] for line in command["script"]]
-    assert sum("--gpu-id 0" in line for line in lines) == 12
+    pipelines = [line for line in lines if re.match(r"python -m spacy (train|evaluate) ", line)]
+    assert len(pipelines) == 20
+    assert all("--gpu-id 0" in line for line in pipelines)
 
 
-def test_configs_are_complete(tmp_path: Path) -> None:
-    path = ROOT / "configs" / "textcat.cfg"
+@pytest.mark.parametrize("task", TASKS)
+def test_configs_are_complete(tmp_path: Path, task: str) -> None:
+    path = ROOT / "configs" / f"{task}.cfg"
     before, after = fill_config(tmp_path / "filled.cfg", path, silent=True)
     assert before.to_str() == after.to_str()
-    assert before["nlp"]["pipeline"] == ["bert", "bert_textcat"]
+    assert before["nlp"]["pipeline"] == ["bert", f"bert_{task}"]

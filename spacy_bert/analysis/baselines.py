@@ -1,4 +1,4 @@
-"""Cheap baselines of text classification, scored as spaCy scores its pipelines.
+"""Cheap baselines, scored as spaCy scores its pipelines; here those of text classification.
 
 A trained pipeline has learned something only if it beats the commonest class, and it was worth its
 cost only if it beats a linear model on words.
@@ -19,6 +19,8 @@ from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 from spacy.vocab import Vocab
 
+from spacy_bert.analysis.ner_baselines import score_ner_baselines
+
 MAJORITY = "majority"
 TFIDF = "tf-idf + logistic regression"
 
@@ -26,17 +28,46 @@ Scores = dict[str, Any]
 
 
 def score_baselines(train: Path, test: Path) -> dict[str, Scores]:
-    """Fit the baselines on one `.spacy` file with exclusive `doc.cats` and score them on another.
+    """Fit the baselines on one `.spacy` file and score them on another.
+
+    What the training file holds decides: `doc.ents` are those of `ner_baselines`, exclusive
+    `doc.cats` those of `score_textcat_baselines`.
+
+    Returns:
+        Name of the baseline to spaCy's scores of it.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file has no Docs, both kinds of labels, or not those of the other file.
+    """
+    train_docs, test_docs = read_docs(train), read_docs(test)
+    if not any(doc.ents for doc in train_docs):
+        return score_textcat_baselines(train_docs, test_docs, names=(train, test))
+    if any(any(doc.cats.values()) for doc in train_docs):
+        raise ValueError(f"{train}: holds doc.ents and doc.cats; make a file for each task")
+    if not any(doc.ents for doc in test_docs):
+        raise ValueError(f"{test}: no Doc has doc.ents, those of {train} have; label them")
+    return score_ner_baselines(train_docs, test_docs)
+
+
+def score_textcat_baselines(
+    train_docs: Sequence[Doc], test_docs: Sequence[Doc], *, names: tuple[Path, Path]
+) -> dict[str, Scores]:
+    """Fit the majority and tf-idf on Docs with exclusive `doc.cats` and score them on others.
+
+    Args:
+        train_docs: The training set.
+        test_docs: The test set.
+        names: Names of the two for messages.
 
     Returns:
         Name of the baseline to spaCy's scores of it: `cats_micro_f` (of exclusive classes: the
         accuracy), `cats_macro_f` and `cats_f_per_type`.
 
     Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If a file has no Docs, or a Doc has no positive category.
+        ValueError: If a Doc has no positive category.
     """
-    train_docs, test_docs = read_docs(train), read_docs(test)
+    train, test = names
     train_texts, train_labels = _texts_and_labels(train_docs, train)
     test_texts, _ = _texts_and_labels(test_docs, test)
     commonest = Counter(train_labels).most_common(1)[0][0]

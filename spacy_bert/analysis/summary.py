@@ -33,12 +33,14 @@ class Task:
 
     Attributes:
         title: Its heading.
+        short: Its name beside single figures.
         scores: spaCy's name of a score to ours, the main one first.
         by_label: spaCy's name of the scores by label.
         note: What a reader must know of the data.
     """
 
     title: str
+    short: str
     scores: dict[str, str]
     by_label: str
     note: str
@@ -47,12 +49,25 @@ class Task:
 TASKS = {
     "textcat": Task(
         title="Text classification: the area of a docstring",
+        short="Text classification",
         scores={"cats_macro_f": "macro F1", "cats_micro_f": "accuracy"},
         by_label="cats_f_per_type",
         note="The labels are derived, not annotated: a docstring has the area of the module that "
         "it stands in, whether or not its text shows it. Train, dev and test share no module, "
         "names of modules are masked, and pre-training has not seen the modules of dev and test.",
-    )
+    ),
+    "ner": Task(
+        title="Named entities: names of code in docstrings",
+        short="Named entities",
+        scores={"ents_f": "F1", "ents_p": "precision", "ents_r": "recall"},
+        by_label="ents_per_type",
+        note="The labels are derived, not annotated: names that authors marked by quotes, "
+        "backticks, asterisks, a call's parentheses or dots; all of these marks but the dots are "
+        "taken out of the text. Names that an author left unmarked count as errors, so no system "
+        "can be perfect. The first segment of each Doc is the signature of what is documented: "
+        "it alone tells a PARAMETER from another QUOTED word. Train, dev and test share no "
+        "module, and pre-training has not seen the modules of dev and test.",
+    ),
 }
 
 
@@ -187,10 +202,12 @@ def _key_figures(
             note = "accuracy" if best is None else f"accuracy; {best} {others[best]:.1%}"
             figures["Next sentence"] = (f"{metrics['nsp_accuracy']:.1%}", note)
     for name, results in tasks.items():
-        (key, title), *_ = TASKS[name].scores.items()
+        task = TASKS[name]
+        (key, title), *_ = task.scores.items()
         for system, runs in results.runs.items():
             mean = statistics.mean(_score(scores, key, results.source) for scores in runs.values())
-            figures[system] = (f"{mean:.1%}", f"{title} on test, mean of {len(runs)} seeds")
+            note = f"{title} on test, mean of {len(runs)} seeds"
+            figures[f"{task.short}: {system}"] = (f"{mean:.1%}", note)
     return figures
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import srsly
 
 from spacy_bert.datasets.areas import labelled_texts, split_modules, without_held_out, write_docbins
+from spacy_bert.datasets.names import named_texts, write_named_docbins
 from spacy_bert.datasets.pydocs import (
     documents,
     read_docstrings,
@@ -26,12 +27,14 @@ def write_pydocs(output: Path, library: Path | None = None) -> dict[str, Any]:
     Pre-training never sees the modules of dev and test, not even without their labels.
 
     Args:
-        output: Directory for `corpus.txt`, `textcat/{train,dev,test}.spacy` and `stats.json`.
+        output: Directory for `corpus.txt`, `textcat/{train,dev,test}.spacy`,
+            `ner/{train,dev,test}.spacy` and `stats.json`.
         library: Directory of the standard library's sources; default: the running Python's.
 
     Returns:
         What `stats.json` holds: Python's version, the corpus's documents, sentences, words and
-        modules, and for every split its modules and documents by area.
+        modules, and for every split of a labelled set its modules and documents by area, or its
+        names by label.
 
     Raises:
         FileNotFoundError: If the library has no Python sources.
@@ -58,6 +61,7 @@ def write_pydocs(output: Path, library: Path | None = None) -> dict[str, Any]:
             }
             for split, texts in examples.items()
         },
+        "ner": write_named_docbins(named_texts(docs, splits), output / "ner"),
     }
     write_corpus(corpus, output / "corpus.txt")
     write_docbins(examples, output / "textcat")

@@ -16,6 +16,15 @@ def textcat_scores(value: float) -> dict[str, object]:
     }
 
 
+def ner_scores(value: float) -> dict[str, object]:
+    return {
+        "ents_f": value,
+        "ents_p": value + 0.1,
+        "ents_r": value - 0.1,
+        "ents_per_type": {label: {"p": value, "r": value, "f": value} for label in LABELS},
+    }
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     """A directory such as the workflow leaves."""
@@ -36,10 +45,12 @@ def results(tmp_path: Path) -> Path:
         "nsp_baselines": {"majority": 0.5, "word_overlap": 0.7},
     }
     srsly.write_json(tmp_path / "pretrained" / "metrics.json", metrics)
-    task = tmp_path / "metrics" / "textcat"
-    task.mkdir(parents=True)
-    for seed, value in enumerate([0.4, 0.5, 0.6]):
-        srsly.write_json(task / f"pretrained-{seed}.json", textcat_scores(value))
-        srsly.write_json(task / f"random-{seed}.json", textcat_scores(value - 0.2))
-    srsly.write_json(task / "baselines.json", {"majority": textcat_scores(0.1)})
+    for name, scores in {"textcat": textcat_scores, "ner": ner_scores}.items():
+        task = tmp_path / "metrics" / name
+        task.mkdir(parents=True)
+        shift = 0.0 if name == "textcat" else 0.11
+        for seed, value in enumerate([0.4, 0.5, 0.6]):
+            srsly.write_json(task / f"pretrained-{seed}.json", scores(value + shift))
+            srsly.write_json(task / f"random-{seed}.json", scores(value + shift - 0.2))
+        srsly.write_json(task / "baselines.json", {"majority": scores(0.1 + shift)})
     return tmp_path

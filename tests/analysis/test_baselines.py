@@ -58,7 +58,7 @@ def test_command(tmp_path: Path) -> None:
     output = tmp_path / "metrics" / "baselines.json"
     done = CliRunner().invoke(app, ["baselines", str(train), str(test), str(output)])
     assert done.exit_code == 0
-    assert "majority: accuracy 0.500" in done.stdout
+    assert "majority: macro F1 0.333, accuracy 0.500" in done.stdout
     assert output.exists()
 
     failed = CliRunner().invoke(app, ["baselines", str(train), "nowhere", str(output)])

@@ -46,10 +46,19 @@ def test_pretraining_without_next_sentences(results: Path) -> None:
     assert "Next sentence" not in build_report(found, {}).to_html()
 
 
+def test_results_table_of_names(results: Path) -> None:
+    rows = results_table(TASKS["ner"], read_task(results / "metrics" / "ner"))
+    assert list(rows[0])[2::2] == ["F1", "precision", "recall"]
+    assert [row["F1"] for row in rows] == pytest.approx([0.61, 0.41, 0.21])
+    assert [row["recall"] for row in rows] == pytest.approx([0.51, 0.31, 0.11])
+
+
 def test_report_shows_every_number_once_measured(results: Path) -> None:
-    task = read_task(results / "metrics" / "textcat")
-    html = build_report(read_pretraining(results / "pretrained"), {"textcat": task}).to_html()
+    tasks = {name: read_task(results / "metrics" / name) for name in TASKS}
+    html = build_report(read_pretraining(results / "pretrained"), tasks).to_html()
     for shown in ("6.10", "60.0%", "50.0%", "30.0%", "0.500", "4,321 pieces", "word overlap"):
+        assert shown in html
+    for shown in ("61.0%", "41.0%", "0.610", *(task.title for task in TASKS.values())):
         assert shown in html
 
 
@@ -59,7 +68,9 @@ def test_command(results: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "BERT, pre-trained start" in done.stdout
     written = {path.name for path in (results / "report").iterdir()}
-    assert written >= {"index.html", "report.json", "loss.png", "textcat-seeds.png"}
+    assert written >= {"index.html", "report.json", "loss.png"}
+    assert written >= {f"{name}-{kind}.png" for name in TASKS for kind in ("seeds", "labels")}
+    assert all(task.title in done.stdout for task in TASKS.values())
 
 
 @pytest.mark.parametrize(
@@ -69,6 +80,7 @@ def test_command(results: Path) -> None:
         ("pretrained/metrics.json", "{", "not valid JSON"),
         ("pretrained/log.jsonl", None, "no such file"),
         ("metrics/textcat/pretrained-1.json", "{}", "no score 'cats_macro_f'"),
+        ("metrics/ner/random-0.json", "{}", "no score 'ents_f'"),
     ],
 )
 def test_errors_name_the_file(results: Path, path: str, content: str | None, message: str) -> None:
