@@ -1,8 +1,8 @@
 """Cheap baselines of named entity recognition, scored as spaCy scores its pipelines.
 
 A pipeline has learned to read only if it beats remembered words, and it was worth its cost only if
-it beats linear models: one that sees how a word and its neighbours are spelled, one that knows the
-words themselves and whether they stand in the first segment.
+it beats linear models: one that sees how a word and its neighbours are spelled, and one that also
+knows the words themselves and whether they stand in the first segment.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from spacy.training import Example
 
 from spacy_bert.models.segments import SEPARATOR
 
-MEMORY = "most frequent label of the word"
-SHAPES = "word shape + logistic regression"
-WORDS = "words, shape, first segment + logistic regression"
+MEMORY = "most frequent label of a word"
+SHAPES = "shapes + logistic regression"
+WORDS = "words + logistic regression"
 
 Scores = dict[str, Any]
 Features = dict[str, str | bool]
