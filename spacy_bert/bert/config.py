@@ -26,7 +26,8 @@ PRESETS = {
 class BertConfig:
     """Hyper-parameters of the network; field names are those of `config.json`.
 
-    The defaults are BERT base uncased (Devlin et al. 2018, section 3).
+    The defaults are BERT base uncased (Devlin et al. 2018, section 3). `is_decoder` makes attention
+    causal: a piece sees itself and those before it (the left-to-right model of section 5.1).
     """
 
     vocab_size: int = 30522
@@ -42,6 +43,7 @@ class BertConfig:
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
+    is_decoder: bool = False
 
     def __post_init__(self) -> None:
         """Refuse shapes that cannot be built.
@@ -53,6 +55,8 @@ class BertConfig:
             value = getattr(self, field.name)
             if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool)):
                 raise ValueError(f"BertConfig.{field.name} must be an integer, got {value!r}")
+            if field.type == "bool" and not isinstance(value, bool):
+                raise ValueError(f"BertConfig.{field.name} must be true or false, got {value!r}")
             if field.type == "float" and not isinstance(value, (int, float)):
                 raise ValueError(f"BertConfig.{field.name} must be a number, got {value!r}")
         for name in (

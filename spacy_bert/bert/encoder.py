@@ -20,7 +20,7 @@ class EncoderOutput:
     """What the encoder gives back; rows stand in the order of the batch.
 
     Attributes:
-        last_hidden_state: (total, hidden size).
+        last_hidden_state: (total, hidden size), or only the rows asked for.
         hidden_states: embeddings and every layer's output, layers + 1 tensors of
             (total, hidden size), if asked for.
         attentions: for every layer, for every sequence, (heads, length, length), if asked for.
@@ -60,18 +60,24 @@ class SelfAttention(nn.Module):
         self.dropout = config.attention_probs_dropout_prob
 
     def forward(
-        self, hidden: Tensor, plan: AttentionPlan, gates: Tensor | None
+        self,
+        hidden: Tensor,
+        plan: AttentionPlan,
+        gates: Tensor | None,
+        rows: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor] | None]:
         """(total, hidden size) -> the same, and the weights if the plan is `explicit`.
 
         `gates`, (heads,) or (total, heads), multiplies the heads' outputs before the output
-        projection.
+        projection. With `rows`, (rows,), only these are projected: -> (rows, hidden size).
         """
         qkv = self.qkv(hidden).unflatten(-1, (3, self.heads, -1))
         dropout = self.dropout if self.training else 0.0
         context, weights = packed_attention(qkv, plan, dropout=dropout)
         if gates is not None:
             context = context * gates.unsqueeze(-1)
+        if rows is not None:
+            context = context[rows]
         return self.output(context.flatten(1)), weights
 
 
@@ -102,10 +108,19 @@ class BertLayer(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(
-        self, hidden: Tensor, plan: AttentionPlan, gates: Tensor | None
+        self,
+        hidden: Tensor,
+        plan: AttentionPlan,
+        gates: Tensor | None,
+        rows: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor] | None]:
-        """(total, hidden size) -> the same, and the attention weights if planned."""
-        attended, weights = self.attention(hidden, plan, gates)
+        """(total, hidden size) -> the same, and the attention weights if planned.
+
+        With `rows`, (rows,), only these go on behind the attention: -> (rows, hidden size).
+        """
+        attended, weights = self.attention(hidden, plan, gates, rows)
+        if rows is not None:
+            hidden = hidden[rows]
         hidden = self.attention_norm(hidden + self.dropout(attended))
         hidden = self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))
         return hidden, weights
@@ -143,6 +158,7 @@ class BertModel(nn.Module):
         batch: PackedBatch,
         *,
         gates: Tensor | None = None,
+        rows: Tensor | None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> EncoderOutput:
@@ -152,13 +168,17 @@ class BertModel(nn.Module):
             batch: the sequences, on the network's device.
             gates: multipliers of the heads' outputs, (layers, heads), or one set for each
                 sequence, (sequences, layers, heads).
+            rows: flat indices of the pieces whose last vector is wanted, (rows,) int64: the last
+                layer then does most of its work for these alone.
             output_hidden_states: give every layer's output.
             output_attentions: give every head's attention weights (slower: they are written out).
 
         Raises:
-            ValueError: if a sequence is longer than the network has positions, or the gates
-                have another shape.
+            ValueError: if a sequence is longer than the network has positions, the gates have
+                another shape, or `rows` are asked for together with hidden states.
         """
+        if rows is not None and output_hidden_states:
+            raise ValueError("rows and output_hidden_states do not go together")
         if not batch.lengths:
             raise ValueError("The batch holds no sequence")
         longest = max(batch.lengths)
@@ -176,20 +196,25 @@ class BertModel(nn.Module):
                 weights=output_attentions,
             ),
             device=batch.pieces.device,
+            longest=self.config.max_position_embeddings,
+            causal=self.config.is_decoder,
+            weights=output_attentions,
         )
         layer_gates = self._layer_gates(gates, batch, plan)
         hidden = self.embeddings(
             plan.arrange(batch.pieces), plan.arrange(batch.positions), plan.arrange(batch.segments)
         )
         states, attentions = [hidden], []
+        last = self.layers[-1]
+        wanted = None if rows is None else plan.rows(rows)
         for layer, gate in zip(self.layers, layer_gates, strict=True):
-            hidden, weights = layer(hidden, plan, gate)
+            hidden, weights = layer(hidden, plan, gate, wanted if layer is last else None)
             if output_hidden_states:
                 states.append(hidden)
             if weights is not None:
                 attentions.append(_in_batch_order(weights, plan))
         return EncoderOutput(
-            last_hidden_state=plan.restore(hidden),
+            last_hidden_state=plan.restore(hidden) if rows is None else hidden,
             hidden_states=tuple(map(plan.restore, states)) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )

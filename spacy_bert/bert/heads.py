@@ -12,6 +12,8 @@ from spacy_bert.bert.config import BertConfig
 from spacy_bert.bert.encoder import BertModel, activation, initialize
 from spacy_bert.bert.packed import PackedBatch
 
+_NEVER = -1e4  # a logit whose probability is 0, in half precision too
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreTrainingOutput:
@@ -19,18 +21,25 @@ class PreTrainingOutput:
 
     Attributes:
         mlm_logits: (masked pieces, vocabulary).
-        nsp_logits: (sequences, 2); label 0 = B follows A.
+        nsp_logits: (sequences, 2), if asked for; label 0 = B follows A.
     """
 
     mlm_logits: Tensor
-    nsp_logits: Tensor
+    nsp_logits: Tensor | None
 
 
 class MaskedLMHead(nn.Module):
-    """Dense, activation, LayerNorm, then the piece embeddings as decoder (tied) plus a bias."""
+    """Dense, activation, LayerNorm, then the piece embeddings as decoder (tied) plus a bias.
+
+    Attributes:
+        vocabulary_multiple: The decoder works on the vocabulary rounded up to a multiple of this,
+            with pieces that cannot be predicted: GPUs multiply such matrices faster. The logits
+            then have that width.
+    """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
+        self.vocabulary_multiple = 1
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
@@ -40,7 +49,11 @@ class MaskedLMHead(nn.Module):
     def forward(self, hidden: Tensor, piece_embeddings: Tensor) -> Tensor:
         """(masked, hidden size) and (vocabulary, hidden size) -> (masked, vocabulary)."""
         transformed = self.norm(self.activation(self.dense(hidden)))
-        return F.linear(transformed, piece_embeddings, self.bias)
+        bias: Tensor = self.bias
+        if missing := -len(bias) % self.vocabulary_multiple:
+            piece_embeddings = F.pad(piece_embeddings, (0, 0, 0, missing))
+            bias = F.pad(bias, (0, missing), value=_NEVER)
+        return F.linear(transformed, piece_embeddings, bias)
 
 
 class NextSentenceHead(nn.Module):
@@ -67,17 +80,26 @@ class BertForPreTraining(nn.Module):
         self.mlm = MaskedLMHead(config)
         self.nsp = NextSentenceHead(config)
 
-    def forward(self, batch: PackedBatch, masked: Tensor) -> PreTrainingOutput:
+    def forward(
+        self, batch: PackedBatch, masked: Tensor, *, next_sentence: bool = True
+    ) -> PreTrainingOutput:
         """Logits at the masked positions and for every sequence.
 
         Args:
             batch: the sequences.
             masked: flat indices into `batch.pieces` of the pieces to predict, (masked,) int64.
+            next_sentence: whether the logits of next sentence prediction are wanted.
         """
-        hidden = self.bert(batch).last_hidden_state
-        starts = torch.from_numpy(batch.starts).to(hidden.device, non_blocking=True)
-        assert self.bert.pooler is not None
+        rows = masked
+        if next_sentence:
+            starts = torch.from_numpy(batch.starts).to(masked.device, non_blocking=True)
+            rows = torch.cat([masked, starts])
+        hidden = self.bert(batch, rows=rows).last_hidden_state
+        nsp_logits = None
+        if next_sentence:
+            assert self.bert.pooler is not None
+            nsp_logits = self.nsp(self.bert.pooler(hidden[len(masked) :]))
         return PreTrainingOutput(
-            mlm_logits=self.mlm(hidden[masked], self.bert.embeddings.piece.weight),
-            nsp_logits=self.nsp(self.bert.pooler(hidden[starts])),
+            mlm_logits=self.mlm(hidden[: len(masked)], self.bert.embeddings.piece.weight),
+            nsp_logits=nsp_logits,
         )

@@ -1,55 +1,116 @@
-"""Documents from plain text in Google's form: one sentence a line, a blank line between documents.
+"""Documents for pre-training, read as a stream from text files or JSON Lines.
 
-This is the input of `create_pretraining_data.py` in the reference code of Devlin et al. 2018.
+* ``.txt``: a blank line between documents, as in `create_pretraining_data.py`, the reference code
+  of Devlin et al. 2018;
+* ``.jsonl``: an object a line, whose field (by default ``text``) is a document, or a list of its
+  lines.
+
+Both may be compressed (``.gz``). What a document's lines are, sentences or paragraphs, is the
+splitter's affair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol, TextIO, cast
 
 Document = list[str]
 
+SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 
-class TextCorpus:
-    """Documents of a text file, or of all `*.txt` files below a directory, read as a stream.
 
-    It can be read any number of times, always in the same order. A document ends at a blank line
-    or with its file.
+class Splitter(Protocol):
+    """Cuts documents into sentences.
+
+    Attributes:
+        name: Says which one it is; another name gives other shards.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    name: str
+
+    def __call__(self, texts: Iterable[str]) -> Iterator[Document]:
+        """Yield for each text its sentences: not empty, without surrounding whitespace."""
+
+
+class Lines:
+    """The splitter for texts with one sentence a line."""
+
+    name = "lines"
+
+    def __call__(self, texts: Iterable[str]) -> Iterator[Document]:
+        """Yield the non-empty lines of each text."""
+        for text in texts:
+            lines = map(str.strip, text.split("\n"))
+            yield [line for line in lines if line]
+
+
+class TextCorpus:
+    """Documents of files, or of all files of the four kinds below directories.
+
+    It can be read any number of times, always in the same order. Documents without text are left
+    out.
+    """
+
+    def __init__(
+        self,
+        *paths: str | Path,
+        field: str = "text",
+        splitter: Splitter | None = None,
+        min_characters: int = 1,
+    ) -> None:
         """Find the files.
 
+        Args:
+            paths: Files and directories.
+            field: Where the text stands in JSON Lines.
+            splitter: Cuts documents into sentences; by default at the ends of lines.
+            min_characters: Shorter documents are left out.
+
         Raises:
-            ValueError: If the path does not exist or the directory holds no text file.
+            ValueError: If a path does not exist, is of another kind, or a directory holds no file
+                of these kinds.
         """
-        path = Path(path)
-        if path.is_dir():
-            self.files = sorted(file for file in path.rglob("*.txt") if file.is_file())
-            if not self.files:
-                raise ValueError(f"{path}: holds no .txt file; expected one sentence a line")
-        elif path.is_file():
-            self.files = [path]
-        else:
-            raise ValueError(f"{path}: no such file or directory; expected a text corpus")
+        self.files = [file for path in paths for file in _files(Path(path))]
+        self.field = field
+        self.splitter: Splitter = splitter or Lines()
+        self.min_characters = min_characters
 
-    def __iter__(self) -> Iterator[Document]:
-        """Yield the documents, each a non-empty list of non-empty sentences.
+    @property
+    def fingerprint(self) -> str:
+        """A hash that changes when a file, or the way of reading it, does."""
+        parts: list[Any] = [self.field, self.splitter.name, self.min_characters]
+        for file in self.files:
+            status = file.stat()
+            parts.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
+        return hashlib.sha256(json.dumps(parts).encode("utf8")).hexdigest()
+
+    def texts(self) -> Iterator[str]:
+        """Yield each document as it stands in its file.
 
         Raises:
-            ValueError: If a file is not UTF-8; names it.
+            ValueError: If a file is not UTF-8, not what its name says, or truncated; names the
+                file and the line.
         """
         for file in self.files:
-            document: Document = []
-            for sentence in _lines(file):
-                if sentence:
-                    document.append(sentence)
-                elif document:
-                    yield document
-                    document = []
-            if document:
-                yield document
+            kind = file.name.removesuffix(".gz")
+            read = _read_json_lines if kind.endswith(".jsonl") else _read_text
+            try:
+                for text in read(file, self.field):
+                    if len(text) >= self.min_characters and not text.isspace():
+                        yield text
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{file}: not UTF-8 ({error.reason}); convert it") from None
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise ValueError(f"{file}: damaged or truncated gzip file ({error})") from None
+
+    def __iter__(self) -> Iterator[Document]:
+        """Yield the documents as sentences; those without any are left out."""
+        return filter(None, self.splitter(self.texts()))
 
     def sentences(self) -> Sentences:
         """The sentences alone, as often as wanted: what a vocabulary is trained on."""
@@ -59,7 +120,7 @@ class TextCorpus:
 class Sentences:
     """The sentences of a corpus, without the borders between documents."""
 
-    def __init__(self, corpus: TextCorpus) -> None:
+    def __init__(self, corpus: Iterable[Document]) -> None:
         self._corpus = corpus
 
     def __iter__(self) -> Iterator[str]:
@@ -68,10 +129,97 @@ class Sentences:
             yield from document
 
 
-def _lines(file: Path) -> Iterator[str]:
-    try:
-        with file.open(encoding="utf-8-sig") as lines:
-            for line in lines:
-                yield line.strip()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not UTF-8 ({error.reason}); convert it") from None
+class RecordCorpus:
+    """Documents of records in memory or on disk, such as a `datasets.Dataset` of Hugging Face.
+
+    Anything that can be iterated over more than once and yields mappings will do.
+    """
+
+    def __init__(
+        self,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        field: str = "text",
+        splitter: Splitter | None = None,
+    ) -> None:
+        self._records = records
+        self._field = field
+        self.splitter: Splitter = splitter or Lines()
+        # A data set of Hugging Face knows a hash of its content; other records are taken on trust.
+        self.fingerprint = str(getattr(records, "_fingerprint", "records"))
+
+    def texts(self) -> Iterator[str]:
+        """Yield each document.
+
+        Raises:
+            ValueError: If a record lacks the field; gives its number.
+        """
+        for number, record in enumerate(self._records, start=1):
+            text = _field_of(record, self._field, f"record {number}")
+            if text and not text.isspace():
+                yield text
+
+    def __iter__(self) -> Iterator[Document]:
+        """Yield the documents as sentences; those without any are left out."""
+        return filter(None, self.splitter(self.texts()))
+
+
+def _files(path: Path) -> Sequence[Path]:
+    if path.is_dir():
+        files = [file for file in path.rglob("*") if file.name.endswith(SUFFIXES)]
+        if not files:
+            raise ValueError(f"{path}: holds no {', '.join(SUFFIXES)} file")
+        return sorted(file for file in files if file.is_file())
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file or directory; expected a text corpus")
+    # A file that is named outright is read as text, whatever its suffix.
+    return [path]
+
+
+def _open(file: Path) -> TextIO:
+    if file.name.endswith(".gz"):
+        return cast(TextIO, gzip.open(file, "rt", encoding="utf-8-sig"))
+    return file.open(encoding="utf-8-sig")
+
+
+def _read_text(file: Path, _: str) -> Iterator[str]:
+    lines: list[str] = []
+    with _open(file) as stream:
+        for line in stream:
+            if not line.isspace():
+                lines.append(line)
+            elif lines:
+                yield "".join(lines)
+                lines = []
+    if lines:
+        yield "".join(lines)
+
+
+def _read_json_lines(file: Path, field: str) -> Iterator[str]:
+    with _open(file) as stream:
+        for number, line in enumerate(stream, start=1):
+            if line.isspace():
+                continue
+            where = f"{file}, line {number}"
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{where}: not JSON ({error})") from None
+            yield _field_of(record, field, where)
+
+
+def _field_of(record: Any, field: str, where: str) -> str:
+    if not isinstance(record, Mapping):
+        raise ValueError(f"{where}: not an object but {type(record).__name__}")
+    if field not in record:
+        there = ", ".join(map(str, record)) or "none"
+        raise ValueError(f"{where}: has no field {field!r}; its fields: {there}")
+    value = record[field]
+    if isinstance(value, list) and all(isinstance(line, str) for line in value):
+        return "\n".join(value)
+    if not isinstance(value, str):
+        raise ValueError(
+            f"{where}: field {field!r} is neither a text nor a list of texts but "
+            f"{type(value).__name__}"
+        )
+    return value

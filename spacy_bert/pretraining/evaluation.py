@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from spacy_bert.bert import BertForPreTraining
 from spacy_bert.pretraining.batches import BatchMaker, PreTrainingBatch
-from spacy_bert.pretraining.pairs import BoolArray, Pairs
+from spacy_bert.pretraining.segment_pairs import BoolArray, Pairs
 from spacy_bert.pretraining.shards import Split
 
 _DEV_SEED = 0  # the same for every run, so that runs can be compared
@@ -27,12 +27,13 @@ class DevScores:
     Attributes:
         mlm_loss: Mean cross-entropy of the masked pieces, in nats.
         perplexity: Its exponential.
-        nsp_accuracy: Share of right next-sentence decisions on the balanced, uncut pairs.
+        nsp_accuracy: Share of right next-sentence decisions on the balanced, uncut pairs; None for
+            objectives without next sentence prediction.
     """
 
     mlm_loss: float
     perplexity: float
-    nsp_accuracy: float
+    nsp_accuracy: float | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,24 +54,40 @@ class DevSet:
     nsp_scored: BoolArray
 
     @classmethod
-    def build(cls, maker: BatchMaker, split: Split) -> DevSet:
+    def build(
+        cls,
+        maker: BatchMaker,
+        split: Split,
+        *,
+        max_pieces: int,
+        next_sentence: bool = True,
+    ) -> DevSet:
         """Draw the dev set of a split, always the same one.
 
+        Args:
+            maker: Draws pairs and lays out batches.
+            split: Of the documents.
+            max_pieces: Documents are taken, from the first on, until they have so many pieces.
+            next_sentence: Whether next sentence is scored.
+
         Raises:
-            ValueError: If no document has two sentences short enough to be used uncut.
+            ValueError: If next sentence is to be scored but no document has two sentences short
+                enough to be used uncut.
         """
         rng = np.random.default_rng(_DEV_SEED)
-        pairs = maker.pairs(np.arange(split.document_count), rng)
+        ends = split.sentences[split.documents[1:]]
+        count = max(int(np.searchsorted(ends, max_pieces)), min(2, split.document_count))
+        pairs = maker.pairs(np.arange(count), rng)
         # Equal lengths side by side make the batches cheap for the network.
         pairs = pairs.take(np.argsort(pairs.lengths, kind="stable"))
         scored = _balanced(pairs, rng)
-        if not scored.any():
+        if next_sentence and not scored.any():
             raise ValueError(
                 "the dev split has no uncut sentence pairs: raise [data] sequence_length, or give "
                 "`prepare` a larger dev_share"
             )
         return cls(
-            batches=tuple(maker.batches(pairs, rng)),
+            batches=tuple(maker.whole_pairs(pairs, rng)),
             nsp_pairs=pairs.take(scored),
             nsp_scored=scored,
         )
@@ -89,15 +106,19 @@ class DevSet:
         right: list[torch.Tensor] = []
         for batch in self.batches:
             batch = batch.to(device)
-            output = model(batch.packed, batch.masked)
+            wanted = batch.is_random is not None
+            output = model(batch.packed, batch.masked, next_sentence=wanted)
             loss += F.cross_entropy(output.mlm_logits.float(), batch.targets, reduction="sum")
-            right.append(output.nsp_logits.argmax(1) == batch.is_random)
+            if output.nsp_logits is not None and batch.is_random is not None:
+                right.append(output.nsp_logits.argmax(1) == batch.is_random)
         model.train(was_training)
         mean = loss.item() / sum(len(batch.targets) for batch in self.batches)
         return DevScores(
             mlm_loss=mean,
             perplexity=math.exp(min(mean, 700.0)),
-            nsp_accuracy=float(torch.cat(right).cpu().numpy()[self.nsp_scored].mean()),
+            nsp_accuracy=(
+                float(torch.cat(right).cpu().numpy()[self.nsp_scored].mean()) if right else None
+            ),
         )
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from spacy_bert.files import replacing
+from spacy_bert.pretraining.batches import Place, PreTrainingBatch
+from spacy_bert.pretraining.checkpoints import Progress
+from spacy_bert.pretraining.distributed import Process
 from spacy_bert.pretraining.objective import Losses
 
 
@@ -21,9 +24,9 @@ class Means(NamedTuple):
     """Means over the steps since the last line of the log.
 
     Attributes:
-        loss: Sum of both losses.
-        mlm: Masked language model, nats a masked piece.
-        nsp: Next sentence prediction, nats a pair.
+        loss: Sum of the losses.
+        mlm: Language model, nats a prediction.
+        nsp: Next sentence prediction, nats a pair; 0 for objectives without it.
         gradient_norm: Global norm before clipping.
         pieces_per_second: Real pieces (there is no padding) a second of training.
     """
@@ -41,60 +44,92 @@ class Meter:
     Reading a figure waits for the device; doing so at every step would leave it idle.
     """
 
-    def __init__(self) -> None:
-        self._figures: list[Tensor] = []
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._losses: list[Tensor] = []
+        self._norms: list[Tensor] = []
+        self._places: list[tuple[int, Place]] = []
         self._pieces = 0
-        self._seconds = 0.0
-        self._total_pieces = 0
-        self._total_seconds = 0.0
         self._started = time.perf_counter()
 
-    def add(self, losses: Losses, gradient_norm: Tensor, pieces: int) -> None:
-        """Note a step."""
-        figures = [losses.total, losses.mlm, losses.nsp, gradient_norm]
-        self._figures.append(torch.stack([figure.detach().float() for figure in figures]))
-        self._pieces += pieces
+    def add_batch(self, losses: Losses, step: int, batch: PreTrainingBatch) -> None:
+        """Note the losses of a batch."""
+        nsp = torch.zeros_like(losses.mlm) if losses.nsp is None else losses.nsp
+        self._losses.append(torch.stack([losses.mlm.detach(), nsp.detach()]).float())
+        self._places.append((step, batch.place))
+        self._pieces += len(batch.packed.pieces) * self._process.world_size
 
-    def read(self, step: int) -> Means:
-        """Means over the steps noted since the last call, of which `step` is the last one.
+    def add_step(self, gradient_norm: Tensor) -> None:
+        """Note an update."""
+        self._norms.append(gradient_norm.detach().float())
+
+    def read(self, progress: Progress) -> Means:
+        """Means over what was noted since the last call; time and pieces go to `progress`.
 
         Raises:
-            FloatingPointError: If a loss or gradient norm is not finite; names the first step.
+            FloatingPointError: If a loss or gradient norm is not finite; names the first step and
+                its batch.
         """
-        rows = torch.stack(self._figures).cpu()
+        rows = torch.cat([torch.stack(self._losses).sum(1), torch.stack(self._norms)])
+        finite = rows.isfinite().cpu()
+        if self._process.any(not bool(finite.all())):
+            self._report(finite.tolist())
+        mlm, nsp = self._process.mean(torch.stack(self._losses).mean(0)).tolist()
+        norm = torch.stack(self._norms).mean().item()
         seconds = time.perf_counter() - self._started
-        for number, row in enumerate(rows.tolist(), start=step - len(rows) + 1):
-            if not all(map(math.isfinite, row)):
-                raise FloatingPointError(
-                    f"step {number}: the loss is {row[0]} and the gradient norm {row[3]}; lower "
-                    "[training] learning_rate (a checkpoint, if there is one, is from before)"
-                )
-        loss, mlm, nsp, norm = rows.mean(0).tolist()
-        means = Means(loss, mlm, nsp, norm, self._pieces / seconds)
-        self._total_pieces += self._pieces
-        self._total_seconds += seconds
+        means = Means(mlm + nsp, mlm, nsp, norm, self._pieces / seconds)
+        progress.pieces += self._pieces
+        progress.seconds += seconds
         self.restart()
         return means
 
     def restart(self) -> None:
         """Forget what was noted and start the clock, e.g. after an evaluation."""
-        self._figures.clear()
+        self._losses.clear()
+        self._norms.clear()
+        self._places.clear()
         self._pieces = 0
         self._started = time.perf_counter()
 
-    @property
-    def pieces_per_second(self) -> float:
-        """Real pieces a second of training, over all steps read so far."""
-        return self._total_pieces / self._total_seconds
+    def _report(self, finite: list[bool]) -> None:
+        advice = (
+            "lower [training] learning_rate or max_gradient_norm; checkpoints are from before, and "
+            "nothing was saved since"
+        )
+        for (step, place), good in zip(self._places, finite, strict=False):
+            if not good:
+                raise FloatingPointError(
+                    f"step {step}: the loss is not finite, at the batch of {place}; {advice}"
+                )
+        last = self._places[-1][0]
+        norms = finite[len(self._places) :]
+        step = last - len(norms) + 1 + (norms.index(False) if False in norms else 0)
+        raise FloatingPointError(f"step {step}: the gradient norm is not finite; {advice}")
 
 
 class TrainingLog:
-    """Writes `log.jsonl` line by line and keeps a progress bar (only on a terminal)."""
+    """Writes `log.jsonl` line by line and keeps a progress bar (only on a terminal).
 
-    def __init__(self, file: Path, *, steps: int) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = file.open("w", encoding="utf8")
-        self._bar = tqdm(total=steps, unit="step", disable=None, dynamic_ncols=True)
+    Of several processes only the main one has a file and a bar.
+    """
+
+    def __init__(self, file: Path, *, first_step: int, steps: int, process: Process) -> None:
+        """Open the log; lines behind `first_step`, of a run that goes on, are dropped."""
+        self._stream: TextIO | None = None
+        if process.is_main:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            kept = _lines_until(file, first_step)
+            with replacing(file) as temporary:
+                temporary.write_text("".join(kept), encoding="utf8")
+            self._stream = file.open("a", encoding="utf8")
+        self._bar = tqdm(
+            total=steps,
+            initial=first_step,
+            unit="step",
+            disable=None if process.is_main else True,
+            dynamic_ncols=True,
+        )
+        self._is_main = process.is_main
 
     def __enter__(self) -> TrainingLog:
         """Give the log itself."""
@@ -107,14 +142,16 @@ class TrainingLog:
         traceback: TracebackType | None,
     ) -> None:
         """Close the file and the bar."""
-        self._stream.close()
+        if self._stream is not None:
+            self._stream.close()
         self._bar.close()
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Add a line of figures at a step."""
-        self._stream.write(json.dumps({"step": step, **figures}) + "\n")
-        self._stream.flush()
-        self._bar.set_postfix({name: f"{value:.4g}" for name, value in figures.items()})
+        if self._stream is not None:
+            self._stream.write(json.dumps({"step": step, **figures}) + "\n")
+            self._stream.flush()
+            self._bar.set_postfix({name: f"{value:.4g}" for name, value in figures.items()})
 
     def advance(self) -> None:
         """Move the bar by one step."""
@@ -122,4 +159,18 @@ class TrainingLog:
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self._bar.write(line)
+        if self._is_main:
+            self._bar.write(line)
+
+
+def _lines_until(file: Path, step: int) -> list[str]:
+    """The lines of a log up to a step; a line that was cut off is dropped."""
+    kept = []
+    if step and file.is_file():
+        for line in file.read_text(encoding="utf8").splitlines(keepends=True):
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (ValueError, KeyError):
+                continue
+    return kept

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from spacy_bert.pretraining.pairs import Pairs
+from spacy_bert.pretraining.segment_pairs import Pairs
 from spacy_bert.pretraining.shards import Split
 from spacy_bert.wordpiece import CONTINUATION
 

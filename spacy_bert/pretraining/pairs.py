@@ -14,52 +14,15 @@ documents, whose B have (nearly) the same length, swap them. Therefore
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from spacy_bert.pretraining.reference_pairs import draw_reference_pairs
+from spacy_bert.pretraining.segment_pairs import SHORTEST, BoolArray, Pairs
 from spacy_bert.pretraining.shards import IntArray, Split
 
-BoolArray = npt.NDArray[np.bool_]
-
-SHORTEST = 2  # pieces in the shortest pair: one a segment
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Pairs:
-    """Pairs of segments.
-
-    Attributes:
-        a: Start and end of each A in the split's pieces, (pairs, 2) int64.
-        b: The same of each B, (pairs, 2) int64.
-        is_random: Whether B comes from another document than A, (pairs,) bool.
-        whole: Whether both segments are made of whole sentences, (pairs,) bool.
-    """
-
-    a: IntArray
-    b: IntArray
-    is_random: BoolArray
-    whole: BoolArray
-
-    def __len__(self) -> int:
-        """Number of pairs."""
-        return len(self.a)
-
-    @property
-    def lengths(self) -> IntArray:
-        """Pieces of A and B together, (pairs,) int64."""
-        return self.a[:, 1] - self.a[:, 0] + self.b[:, 1] - self.b[:, 0]
-
-    def take(self, indices: npt.NDArray[Any] | slice) -> Pairs:
-        """The pairs at the given indices (or where a mask is true), in that order."""
-        return Pairs(
-            a=self.a[indices],
-            b=self.b[indices],
-            is_random=self.is_random[indices],
-            whole=self.whole[indices],
-        )
+Pairing = Literal["exchange", "consecutive", "reference"]
 
 
 def draw_pairs(
@@ -69,6 +32,7 @@ def draw_pairs(
     max_pieces: int,
     short_share: float,
     rng: np.random.Generator,
+    pairing: Pairing = "exchange",
 ) -> Pairs:
     """Cut documents into pairs and exchange the B of half of them.
 
@@ -83,14 +47,23 @@ def draw_pairs(
         max_pieces: Most pieces of A and B together, [CLS] and [SEP] not counted.
         short_share: Share of the spans that are deliberately short (the paper's .1).
         rng: All chance comes from here.
+        pairing: `exchange` as said above; `consecutive` leaves every B behind its A, for objectives
+            without next sentence prediction; `reference` draws as Google's code does (see
+            `spacy_bert.pretraining.reference_pairs`).
 
     Returns:
-        Pairs in the order of the documents; half of them random, within the whole-sentence pairs
-        and the others alike (off by at most two pairs each).
+        Pairs in the order of the documents. With `exchange`, half of them are random, within the
+        whole-sentence pairs and the others alike (off by at most two pairs each).
     """
+    if pairing == "reference":
+        return draw_reference_pairs(
+            split, documents, max_pieces=max_pieces, short_share=short_share, rng=rng
+        )
     borders, source, whole = _cut(split, documents, max_pieces, short_share, rng)
     _trim(borders, whole, max_pieces)
-    partner = _exchange(borders, source, whole, max_pieces, rng)
+    partner = np.arange(len(borders))
+    if pairing == "exchange":
+        partner = _exchange(borders, source, whole, max_pieces, rng)
     return Pairs(
         a=borders[:, :2],
         b=borders[partner, 1:],

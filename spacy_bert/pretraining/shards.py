@@ -15,18 +15,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from spacy_bert.files import replacing
-from spacy_bert.pretraining.corpus import Document
 from spacy_bert.wordpiece import WordPiece
 
 MANIFEST_FILE = "manifest.json"
@@ -34,7 +29,6 @@ FORMAT = "spacy_bert.shards.v1"
 SPLITS = ("train", "dev")
 PARTS = ("pieces", "sentences", "documents")
 
-_DOCUMENTS_AT_A_TIME = 1024
 _BYTES_AT_A_TIME = 1 << 22
 
 IntArray = npt.NDArray[np.int64]
@@ -114,140 +108,6 @@ class Shards:
         return cls(train=splits["train"], dev=splits["dev"], manifest=manifest)
 
 
-@dataclass
-class SplitCounts:
-    """What went into a split."""
-
-    documents: int = 0
-    sentences: int = 0
-    pieces: int = 0
-
-
-def write_shards(
-    documents: Iterable[Document],
-    directory: str | Path,
-    wordpiece: WordPiece,
-    *,
-    dev_share: float,
-) -> dict[str, SplitCounts]:
-    """Turn documents into shards, in constant memory.
-
-    A document goes to `dev` by a hash of its text: always the same way, whatever stands around
-    it, and copies of one document never stand on both sides. A document of a single piece cannot
-    be cut into two segments and is left out.
-
-    Args:
-        documents: Each a list of sentences.
-        directory: Made if need be. Files of an earlier run are replaced when all is written.
-        wordpiece: Turns sentences into pieces.
-        dev_share: Share of the documents that goes to `dev`, between 0 and 1.
-
-    Returns:
-        Counts of each split.
-
-    Raises:
-        ValueError: If `dev_share` is out of range or a split would have fewer than two documents.
-    """
-    if not 0.0 < dev_share < 1.0:
-        raise ValueError(f"dev_share must lie between 0 and 1, got {dev_share}")
-    directory = Path(directory)
-    piece_type = np.dtype("<u2" if len(wordpiece) <= 1 << 16 else "<i4")
-    with ExitStack() as stack:
-        writers = {
-            split: _SplitWriter(directory, split, piece_type, stack=stack) for split in SPLITS
-        }
-        for batch in _batches(documents):
-            ids = iter(wordpiece.encode_ids(chain.from_iterable(batch)))
-            for document in batch:
-                sentences = [pieces for pieces in islice(ids, len(document)) if len(pieces)]
-                if sum(map(len, sentences)) > 1:
-                    writers["dev" if _is_dev(document, dev_share) else "train"].add(sentences)
-        for split, writer in writers.items():
-            if writer.counts.documents < 2:
-                raise ValueError(
-                    f"the {split} split has {writer.counts.documents} documents, at least 2 are "
-                    "needed for random next sentences; put a blank line between documents, give "
-                    "more text, or another dev_share"
-                )
-    manifest = {
-        "format": FORMAT,
-        "vocab_hash": wordpiece.vocab_hash,
-        "vocab_size": len(wordpiece),
-        "dev_share": dev_share,
-        "counts": {split: asdict(writer.counts) for split, writer in writers.items()},
-        "files": {
-            file.name: file.entry for writer in writers.values() for file in writer.files.values()
-        },
-    }
-    with replacing(directory / MANIFEST_FILE) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf8")
-    return {split: writer.counts for split, writer in writers.items()}
-
-
-class _ArrayFile:
-    """An array written piecemeal, with its checksum."""
-
-    def __init__(self, path: Path, dtype: np.dtype[Any], *, stack: ExitStack) -> None:
-        self.name = path.name
-        self._dtype = dtype
-        self._bytes = 0
-        self._hash = hashlib.sha256()
-        temporary = stack.enter_context(replacing(path))
-        self._stream: BinaryIO = stack.enter_context(temporary.open("wb"))
-
-    def write(self, values: npt.ArrayLike) -> None:
-        data = np.asarray(values).astype(self._dtype).tobytes()
-        self._stream.write(data)
-        self._hash.update(data)
-        self._bytes += len(data)
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        """The file's part of the manifest."""
-        return {
-            "dtype": self._dtype.str,
-            "bytes": self._bytes,
-            "sha256": self._hash.hexdigest(),
-        }
-
-
-class _SplitWriter:
-    """The three files of a split under way."""
-
-    def __init__(
-        self, directory: Path, split: str, piece_type: np.dtype[Any], *, stack: ExitStack
-    ) -> None:
-        types = {"pieces": piece_type, "sentences": np.dtype("<i8"), "documents": np.dtype("<i8")}
-        self.counts = SplitCounts()
-        self.files = {
-            part: _ArrayFile(directory / f"{split}.{part}.bin", dtype, stack=stack)
-            for part, dtype in types.items()
-        }
-        self.files["sentences"].write([0])
-        self.files["documents"].write([0])
-
-    def add(self, sentences: list[npt.NDArray[np.int32]]) -> None:
-        """Append a document."""
-        ends = self.counts.pieces + np.cumsum([len(pieces) for pieces in sentences])
-        self.counts.documents += 1
-        self.counts.sentences += len(sentences)
-        self.counts.pieces = int(ends[-1])
-        self.files["pieces"].write(np.concatenate(sentences))
-        self.files["sentences"].write(ends)
-        self.files["documents"].write([self.counts.sentences])
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    stream = iter(documents)
-    while batch := list(islice(stream, _DOCUMENTS_AT_A_TIME)):
-        yield batch
-
-
-def _is_dev(document: Document, share: float) -> bool:
-    digest = hashlib.blake2b("\n".join(document).encode("utf8"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") < share * 2.0**64
-
-
 def _read_manifest(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"{file}: not found; make the shards with `prepare`")
@@ -271,13 +131,14 @@ def _check_file(file: Path, entry: dict[str, Any], *, verify_checksums: bool) ->
         raise ValueError(
             f"{file}: has {size} bytes, the manifest says {entry['bytes']}; run `prepare` again"
         )
-    if verify_checksums and _sha256(file) != entry["sha256"]:
+    if verify_checksums and sha256(file).hexdigest() != entry["sha256"]:
         raise ValueError(f"{file}: sha256 is not the manifest's; run `prepare` again")
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> hashlib._Hash:
+    """The hash of what a file holds so far; it can be updated with what is appended."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(_BYTES_AT_A_TIME):
             digest.update(block)
-    return digest.hexdigest()
+    return digest

@@ -62,7 +62,7 @@ def test_grouped_and_explicit_attention_agree() -> None:
     qkv = torch.randn(sum(lengths), 3, 4, 8)
     device = torch.device("cpu")
     plans = [
-        AttentionPlan.build(lengths, backend=backend, device=device)
+        AttentionPlan.build(lengths, backend=backend, device=device, longest=64)
         for backend in ("grouped", "explicit")
     ]
     grouped, explicit = (
@@ -76,8 +76,8 @@ def test_varlen_attention_agrees_on_cuda() -> None:
     lengths = (5, 3, 64, 17, 1, 3)
     device = torch.device("cuda")
     qkv = torch.randn(sum(lengths), 3, 4, 64, device=device, dtype=torch.bfloat16)
-    varlen = AttentionPlan.build(lengths, backend="varlen", device=device)
-    grouped = AttentionPlan.build(lengths, backend="grouped", device=device)
+    varlen = AttentionPlan.build(lengths, backend="varlen", device=device, longest=64)
+    grouped = AttentionPlan.build(lengths, backend="grouped", device=device, longest=64)
     one, _ = packed_attention(qkv, varlen, dropout=0.0)
     other, _ = packed_attention(grouped.arrange(qkv), grouped, dropout=0.0)
     torch.testing.assert_close(one, grouped.restore(other), atol=2e-2, rtol=2e-2)
@@ -85,7 +85,10 @@ def test_varlen_attention_agrees_on_cuda() -> None:
 
 def test_backend_follows_device_precision_and_demand() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert select_backend(device=cpu, dtype=torch.bfloat16, dropout=0, weights=False) == "grouped"
+    assert select_backend(device=cpu, dtype=torch.bfloat16, dropout=0, weights=False) == "explicit"
+    with torch.no_grad():
+        half = select_backend(device=cpu, dtype=torch.bfloat16, dropout=0, weights=False)
+    assert half == "grouped"
     assert select_backend(device=cuda, dtype=torch.float32, dropout=0, weights=False) == "grouped"
     assert select_backend(device=cuda, dtype=torch.bfloat16, dropout=0, weights=True) == "explicit"
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from spacy_bert.pretraining.corpus import TextCorpus
-from spacy_bert.pretraining.shards import Shards, write_shards
+from spacy_bert.pretraining.building import write_shards
+from spacy_bert.pretraining.corpus import RecordCorpus, TextCorpus
+from spacy_bert.pretraining.shards import Shards
 from spacy_bert.wordpiece import WordPiece
 
 NOUNS = ["cat", "dog", "fish", "bird", "king", "queen", "ship", "tree", "house", "river"]
@@ -40,6 +41,11 @@ def write_corpus(file: Path, documents: list[list[str]]) -> Path:
     """Write documents in Google's form."""
     file.write_text("\n\n".join("\n".join(document) for document in documents) + "\n", "utf8")
     return file
+
+
+def records(documents: list[list[str]]) -> RecordCorpus:
+    """Documents in memory as a corpus."""
+    return RecordCorpus([{"text": document} for document in documents])
 
 
 @pytest.fixture(scope="session", autouse=True)

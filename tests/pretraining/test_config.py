@@ -79,7 +79,11 @@ def test_other_arguments_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("steps = 10", "stps = 10", r"\[training\] has no field 'stps'; its fields: steps, seed"),
+        (
+            "steps = 10",
+            "stps = 10",
+            r"\[training\] has no field 'stps'; its fields: steps, objective",
+        ),
         ("steps = 10", "", r"\[training\] steps is missing; it must be an integer"),
         ("steps = 10", "steps = 1.5", r"\[training\] steps must be an integer, got 1\.5"),
         ("steps = 10", "steps = true", r"\[training\] steps must be an integer, got True"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+
 import pytest
 
-from spacy_bert.pretraining.corpus import TextCorpus
+from spacy_bert.pretraining.corpus import RecordCorpus, TextCorpus
 
 
 def test_documents_end_at_blank_lines_and_with_the_file(tmp_path):
@@ -24,7 +27,7 @@ def test_documents_end_at_blank_lines_and_with_the_file(tmp_path):
 def test_a_missing_or_empty_corpus_is_named(tmp_path):
     with pytest.raises(ValueError, match="nowhere: no such file or directory"):
         TextCorpus(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"holds no \.txt file"):
+    with pytest.raises(ValueError, match=r"holds no \.txt, \.txt\.gz, \.jsonl"):
         TextCorpus(tmp_path)
 
 
@@ -32,3 +35,57 @@ def test_text_in_another_encoding_is_named(tmp_path):
     (tmp_path / "latin.txt").write_bytes("caf\xe9\n".encode("latin1"))
     with pytest.raises(ValueError, match=r"latin\.txt: not UTF-8"):
         list(TextCorpus(tmp_path))
+
+
+def test_json_lines_and_compressed_files(tmp_path):
+    rows = [{"text": "a1\na2"}, {"text": " "}, {"text": ["b1", "b2"]}]
+    lines = "\n".join(map(json.dumps, rows)) + "\n\n"
+    (tmp_path / "1.jsonl").write_text(lines, "utf8")
+    with gzip.open(tmp_path / "2.jsonl.gz", "wt", encoding="utf8") as stream:
+        stream.write(lines)
+    with gzip.open(tmp_path / "3.txt.gz", "wt", encoding="utf8") as stream:
+        stream.write("c1\nc2\n\nd1")
+    twice = [["a1", "a2"], ["b1", "b2"]] * 2
+    assert list(TextCorpus(tmp_path)) == [*twice, ["c1", "c2"], ["d1"]]
+    assert list(TextCorpus(tmp_path / "3.txt.gz", min_characters=3)) == [["c1", "c2"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", r"bad\.jsonl, line 2: not JSON"),
+        ("[]", r"bad\.jsonl, line 2: not an object but list"),
+        ('{"body": "x"}', r"bad\.jsonl, line 2: has no field 'text'; its fields: body"),
+        ('{"text": 3}', r"bad\.jsonl, line 2: field 'text' is neither a text nor a list .* int"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, line, message):
+    (tmp_path / "bad.jsonl").write_text(f'{{"text": "good"}}\n{line}\n')
+    with pytest.raises(ValueError, match=message):
+        list(TextCorpus(tmp_path))
+
+
+def test_a_truncated_gzip_file_is_named(tmp_path):
+    with gzip.open(tmp_path / "cut.txt.gz", "wt") as stream:
+        stream.write("".join(f"line {number}\n" for number in range(1000)))
+    data = (tmp_path / "cut.txt.gz").read_bytes()
+    (tmp_path / "cut.txt.gz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"cut\.txt\.gz: damaged or truncated gzip file"):
+        list(TextCorpus(tmp_path))
+
+
+def test_the_fingerprint_follows_files_and_settings(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("one")
+    first = TextCorpus(file).fingerprint
+    assert TextCorpus(file).fingerprint == first
+    assert TextCorpus(file, field="body").fingerprint != first
+    file.write_text("other")
+    assert TextCorpus(file).fingerprint != first
+
+
+def test_records_in_memory():
+    records = [{"body": "a1\na2"}, {"body": ""}, {"body": ["b1"]}]
+    assert list(RecordCorpus(records, field="body")) == [["a1", "a2"], ["b1"]]
+    with pytest.raises(ValueError, match="record 1: has no field 'text'"):
+        list(RecordCorpus(records))

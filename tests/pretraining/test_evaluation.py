@@ -15,7 +15,7 @@ from spacy_bert.pretraining.masking import Masking
 from spacy_bert.pretraining.shards import Split
 
 
-def build(shards, wordpiece, *, seed: int = 0, length: int = 32) -> DevSet:
+def build(shards, wordpiece, *, seed: int = 0, length: int = 32, max_pieces: int = 10**9) -> DevSet:
     maker = BatchMaker(
         shards.dev,
         wordpiece,
@@ -23,7 +23,7 @@ def build(shards, wordpiece, *, seed: int = 0, length: int = 32) -> DevSet:
         masking=Masking(),
         seed=seed,
     )
-    return DevSet.build(maker, shards.dev)
+    return DevSet.build(maker, shards.dev, max_pieces=max_pieces)
 
 
 @pytest.fixture(scope="module")

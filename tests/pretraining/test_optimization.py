@@ -6,17 +6,19 @@ import pytest
 
 from spacy_bert.bert import BertConfig, BertForPreTraining
 from spacy_bert.pretraining.config import TrainingSettings
-from spacy_bert.pretraining.optimization import build_optimizer, learning_rate
+from spacy_bert.pretraining.optimization import build_optimizer, learning_rate, set_rate
 
 
 def test_biases_and_layer_norm_are_not_decayed():
     model = BertForPreTraining(BertConfig.preset("tiny", vocab_size=50))
-    optimizer = build_optimizer(model, TrainingSettings(steps=1, weight_decay=0.02))
+    settings = TrainingSettings(steps=1, weight_decay=0.02, bias_correction=True)
+    optimizer = build_optimizer(model, settings)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decayed, plain = (
         {names[id(parameter)] for parameter in group["params"]} for group in optimizer.param_groups
     )
-    assert optimizer.param_groups[0]["weight_decay"] == 0.02
+    set_rate(optimizer, 1, settings)
+    assert optimizer.param_groups[0]["weight_decay"] == pytest.approx(0.02)
     assert optimizer.param_groups[1]["weight_decay"] == 0.0
     assert decayed | plain == set(names.values())
     assert all(("bias" in name) or ("norm" in name) for name in plain)

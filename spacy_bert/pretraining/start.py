@@ -1,0 +1,62 @@
+"""Where a run starts: fresh weights, or those of a checkpoint, fitted to the tokenizer at hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from spacy_bert.bert import BertConfig, BertForPreTraining, load_pretraining
+from spacy_bert.wordpiece import WordPiece
+
+
+def start_model(
+    config: BertConfig, wordpiece: WordPiece, *, checkpoint: Path | None, seed: int
+) -> BertForPreTraining:
+    """The network at step 0.
+
+    Args:
+        config: Its shape; `vocab_size` is that of the tokenizer, whatever stands there.
+        wordpiece: The tokenizer.
+        checkpoint: Directory of the weights to go on from. If its vocabulary is another one, each
+            piece takes the vector it had there, and a new piece the mean of the vectors of the
+            pieces into which the old vocabulary cuts it.
+        seed: Of fresh weights.
+
+    Raises:
+        ValueError: If the checkpoint cannot be read.
+    """
+    torch.manual_seed(seed)
+    config = replace(config, vocab_size=len(wordpiece))
+    if checkpoint is None:
+        return BertForPreTraining(config)
+    old = load_pretraining(checkpoint)
+    sources = piece_sources(WordPiece.load(checkpoint), wordpiece)
+    model = BertForPreTraining(config)
+    weights = old.state_dict()
+    for name in ("bert.embeddings.piece.weight", "mlm.bias"):
+        weights[name] = _mean_rows(weights[name], sources)
+    model.load_state_dict(weights)
+    return model
+
+
+def piece_sources(old: WordPiece, new: WordPiece) -> list[list[int]]:
+    """For each piece of the new vocabulary the old ids that say the same."""
+    ids = {token: number for number, token in enumerate(old.tokens)}
+    sources = []
+    for token in new.tokens:
+        if token in ids:
+            sources.append([ids[token]])
+        elif token.startswith("##"):
+            # Cut as if it began a word; its first piece then stands inside one, if there is such.
+            first, *rest = old.encode_ids([token[2:]])[0].tolist()
+            sources.append([ids.get(f"##{old.tokens[first]}", first), *rest])
+        else:
+            sources.append(old.encode_ids([token])[0].tolist() or [old.unk_id])
+    return sources
+
+
+def _mean_rows(rows: Tensor, sources: list[list[int]]) -> Tensor:
+    return torch.stack([rows[source].mean(0) for source in sources])
