@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import spacy
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from spacy.language import Language
 from spacy.util import load_model_from_config
 from thinc.api import Config
 
 from spacy_bert.bert import load_config
+from spacy_bert.models.hub import refuse_path
 from spacy_bert.models.listeners import private_config
 from spacy_bert.wordpiece import WordPiece
 
@@ -168,22 +167,10 @@ def find_hidden_size(encoder: str) -> int | None:
     """
     path = Path(encoder)
     if path.is_dir():
-        try:
-            config = load_config(path)
-            WordPiece.load(path)
-        except ValueError as error:
-            run = path / "model-last"  # what `spacy bert pretrain` leaves
-            hint = f" Did you mean {run}?" if run.is_dir() else ""
-            raise ValueError(f"{error}{hint}") from None
+        config = load_config(path)
+        WordPiece.load(path)
         return config.hidden_size
-    if path.exists():
-        raise ValueError(f"{encoder}: is a file; expected a checkpoint directory or a hub id")
-    try:
-        validate_repo_id(encoder)
-    except HFValidationError:
-        raise ValueError(f"{encoder}: no such directory, and not like a hub id") from None
-    if path.parent != Path() and path.parent.is_dir():
-        raise ValueError(f"{encoder}: no such directory, but {path.parent} is one")
+    refuse_path(encoder)
     return None
 
 

@@ -231,12 +231,13 @@ def test_refuses_what_does_not_go_together(
 
 def test_refuses_an_encoder_that_is_not_there(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "run" / "model-last").mkdir(parents=True)
+    (tmp_path / "run" / "model-last" / "config.json").write_text("{")
     (tmp_path / "shape").mkdir()
     (tmp_path / "shape" / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
     for name, message in {
         "nowhere": "no such directory",
-        "run": r"config.json: not found.* Did you mean .*model-last",
-        "run/model-last": "config.json: not found",
+        "run": r"run: is no BERT checkpoint. Did you mean .*model-last",
+        "": "config.json: not found",
         "shape": "holds neither tokenizer.json nor vocab.txt",
         "shape/config.json": "is a file",
     }.items():
