@@ -50,7 +50,7 @@ STOCK_MODELS: dict[str, dict[str, Any]] = {
 }
 
 MAX_STEPS = 2000
-EVAL_FREQUENCY = 200
+EVAL_FREQUENCY = 200  # at most; of few steps, every tenth part
 PATIENCE = 1000
 WARMUP = 0.1
 BATCH_DOCS = 32  # the batch of Devlin et al. 2018; pieces limit it where texts are long
@@ -88,6 +88,7 @@ def make_starter(
     mode: Mode | None = None,
     private: bool = False,
     gpu: bool = False,
+    max_steps: int = MAX_STEPS,
 ) -> Starter:
     """Make a config that `spacy train` takes as it is, with `--paths.train` and `--paths.dev`.
 
@@ -98,11 +99,14 @@ def make_starter(
         mode: of `bert_textcat`; None for exclusive classes.
         private: give each component an encoder of its own instead of the shared `bert`.
         gpu: train on a GPU: in bf16 and larger batches.
+        max_steps: batches to train on at most; the learning rate falls to 0 over them.
 
     Raises:
         ValueError: if a name, the order, or a combination is wrong, or the encoder is not there.
     """
     names = complete_pipeline(pipeline, private=private)
+    if max_steps < 1:
+        raise ValueError(f"max_steps must be at least 1, got {max_steps}")
     if mode is not None and "bert_textcat" not in names:
         raise ValueError("mode is a setting of bert_textcat, which is not in the pipeline")
     hidden_size = find_hidden_size(encoder)
@@ -125,7 +129,8 @@ def make_starter(
                 split: {"@readers": "spacy.Corpus.v1", "path": f"${{paths.{split}}}"}
                 for split in ("train", "dev")
             },
-            "training": _training(rate, gpu=gpu) | {"score_weights": _score_weights(nlp, names)},
+            "training": _training(rate, gpu=gpu, max_steps=max_steps)
+            | {"score_weights": _score_weights(nlp, names)},
         }
     )
     notes = [] if "bert" in pipeline or private else ["bert is put first: the others read it"]
@@ -258,14 +263,14 @@ def _score_weights(nlp: Language, names: Sequence[str]) -> dict[str, float | Non
     return weights
 
 
-def _training(rate: float, *, gpu: bool) -> dict[str, Any]:
+def _training(rate: float, *, gpu: bool, max_steps: int) -> dict[str, Any]:
     return {
         "dropout": 0.1,
         "accumulate_gradient": 1,
         "patience": PATIENCE,
         "max_epochs": 0,
-        "max_steps": MAX_STEPS,
-        "eval_frequency": EVAL_FREQUENCY,
+        "max_steps": max_steps,
+        "eval_frequency": min(EVAL_FREQUENCY, max(max_steps // 10, 1)),
         "batcher": {
             "@batchers": "spacy_bert.batch_by_pieces.v1",
             # Under the encoder's max_batch_pieces, above which it computes everything twice.
@@ -278,8 +283,9 @@ def _training(rate: float, *, gpu: bool) -> dict[str, Any]:
             "learn_rate": {
                 "@schedules": "warmup_linear.v1",
                 "initial_rate": rate,
-                "warmup_steps": int(WARMUP * MAX_STEPS),
-                "total_steps": "${training.max_steps}",
+                "warmup_steps": int(WARMUP * max_steps),
+                # No variable: spaCy's create_optimizer and resume_training do not fill it in.
+                "total_steps": max_steps,
             },
         },
     }
