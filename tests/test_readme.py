@@ -11,7 +11,7 @@ import spacy
 from spacy.cli.init_config import fill_config
 from spacy.cli.train import train
 from spacy.tokens import Doc, DocBin
-from spacy.util import load_config, registry
+from spacy.util import load_config, load_model_from_config, registry
 from thinc.api import Config
 
 from spacy_bert.pretraining.config import PretrainConfig
@@ -73,6 +73,8 @@ def test_the_training_config_can_be_filled(tmp_path: Path) -> None:
     fill_config(filled, base, silent=True)
     config = load_config(filled, interpolate=True)
     assert config["training"]["optimizer"]["learn_rate"]["total_steps"] == 1000
+    nlp = load_model_from_config(load_config(filled))
+    assert nlp.create_optimizer().layer_decay == 1.0
     for line in README.split("\n"):
         setting = re.match(r"\| `(\w+)` \| `(.+)` \|", line)
         if setting and setting[1] in config["components"]["bert"]["model"]:
