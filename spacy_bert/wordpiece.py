@@ -28,6 +28,7 @@ from tokenizers.processors import BertProcessing
 from tokenizers.trainers import WordPieceTrainer
 
 from spacy_bert.files import replacing
+from spacy_bert.mistaken import refuse_mistaken
 
 PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 SPECIAL_TOKENS = (PAD, UNK, CLS, SEP, MASK)
@@ -192,6 +193,7 @@ class WordPiece:
             has_json = (path / TOKENIZER_FILE).is_file()
             source = path / (TOKENIZER_FILE if has_json else VOCABULARY_FILE)
             if not source.is_file():
+                refuse_mistaken(path)
                 raise ValueError(f"{path}: holds neither {TOKENIZER_FILE} nor {VOCABULARY_FILE}")
             if (path / SETTINGS_FILE).is_file():
                 settings = _read_settings(path / SETTINGS_FILE)

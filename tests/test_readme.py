@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import spacy
 from spacy.cli.init_config import fill_config
-from spacy.util import load_config
+from spacy.cli.train import train
+from spacy.tokens import Doc, DocBin
+from spacy.util import load_config, load_model_from_config, registry
 from thinc.api import Config
 
 from spacy_bert.pretraining.config import PretrainConfig
@@ -32,10 +34,15 @@ def test_python_examples_run(
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for example in blocks("python"):
-        exec(example.replace("bert-base-uncased", str(checkpoint)), names)
+        # A tiny network that has learned nothing yet wants a higher rate.
+        text = example.replace("5e-5", "5e-3")
+        exec(text.replace("bert-base-uncased", str(checkpoint)), names)
         if "spacy_bert.join" in example:
             segments = [span.text for span in names["doc"]._.segments]
             assert segments == ["Does it rain?", "It is raining."]
+        if "bert_ner" in example and "add_pipe" in example:
+            found = [(ent.text, ent.label_) for ent in names["doc"].ents]
+            assert found == [("Ada Lovelace", "PERSON"), ("London", "PLACE")]
     assert (tmp_path / "train.spacy").is_file()
     assert names["ner"].labels == ("PERSON", "PLACE")
     assert "TokenEncoder" in str(names["nlp"].config["components"]["bert_ner"])
@@ -66,12 +73,38 @@ def test_the_training_config_can_be_filled(tmp_path: Path) -> None:
     fill_config(filled, base, silent=True)
     config = load_config(filled, interpolate=True)
     assert config["training"]["optimizer"]["learn_rate"]["total_steps"] == 1000
+    nlp = load_model_from_config(load_config(filled))
+    assert nlp.create_optimizer().layer_decay == 1.0
     for line in README.split("\n"):
         setting = re.match(r"\| `(\w+)` \| `(.+)` \|", line)
         if setting and setting[1] in config["components"]["bert"]["model"]:
             value = config["components"]["bert"]["model"][setting[1]]
             shown = "null" if value is None else str(value).lower()
             assert shown == setting[2].strip('"').lower()
+
+
+def test_bert_ner_trains_on_joined_texts(checkpoint: Path, tmp_path: Path) -> None:
+    """The config of the classifier, with `bert_ner` in its place, and the reader's section."""
+    base, filled, data = (tmp_path / name for name in ("base.cfg", "config.cfg", "train.spacy"))
+    text = block("ini", "bert_textcat").replace("bert_textcat", "bert_ner")
+    base.write_text(f"{text}\n{block('ini', 'JoinedCorpus')}", encoding="utf8")
+    fill_config(filled, base, silent=True)
+    vocab = spacy.blank("en").vocab
+    words, ents = ["Ada", "lived", "in", "London"], ["B-PERSON", "O", "O", "B-PLACE"]
+    DocBin(docs=[Doc(vocab, words=words, ents=ents)] * 12).to_disk(data)
+    overrides = {
+        "paths.train": str(data),
+        "paths.dev": str(data),
+        "components.bert.model.name": str(checkpoint),
+        "training.max_steps": 3,
+        "training.eval_frequency": 1,
+    }
+    train(filled, tmp_path / "model", overrides=overrides)
+    nlp = spacy.load(tmp_path / "model" / "model-last")
+    assert nlp.get_pipe("bert_ner").labels == ("PERSON", "PLACE")
+    config = load_config(filled, overrides, interpolate=True)
+    joined = registry.resolve(config["corpora"])["train"](nlp)
+    assert max(len(example.reference) for example in joined) > len(words)
 
 
 def test_the_pretraining_config_is_valid(tmp_path: Path) -> None:

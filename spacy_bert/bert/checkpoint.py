@@ -24,6 +24,7 @@ from spacy_bert.bert.encoder import BertModel
 from spacy_bert.bert.heads import BertForPreTraining
 from spacy_bert.bert.names import hf_names, normalize_hf, to_hf
 from spacy_bert.files import replacing
+from spacy_bert.mistaken import refuse_mistaken
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -48,6 +49,7 @@ def load_config(directory: str | Path) -> BertConfig:
     for name in (CONFIG_FILE, google.CONFIG_FILE):
         if (path / name).is_file():
             return BertConfig.from_hf(path / name)
+    refuse_mistaken(path)
     raise ValueError(
         f"{path / CONFIG_FILE}: not found, nor {google.CONFIG_FILE}; "
         "is this a BERT checkpoint directory?"

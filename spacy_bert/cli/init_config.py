@@ -49,6 +49,10 @@ def init_config(
         bool,
         typer.Option("--private", help="Give each component an encoder of its own, and no bert."),
     ] = False,
+    max_steps: Annotated[
+        int,
+        typer.Option(help="Batches to train on at most; sets total_steps and warmup_steps too."),
+    ] = 2000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT.")] = False,
 ) -> None:
     """Write a config that `spacy train` takes as it is, for any of our components and spaCy's.
@@ -77,6 +81,7 @@ def init_config(
             mode=None if mode is None else mode.value,
             private=private,
             gpu=gpu,
+            max_steps=max_steps,
         )
         text = starter.config.to_str(interpolate=False) + "\n"
         if not printed:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from spacy_bert.bert import BertConfig, BertForPreTraining, BertModel, save_pretrained
 from spacy_bert.bert.checkpoint import CONFIG_FILE, load_whole
 from spacy_bert.files import replacing_directory
+from spacy_bert.mistaken import is_pipeline
 from spacy_bert.wordpiece import WordPiece
 
 if TYPE_CHECKING:
     from spacy_bert.models.encoder import EncoderShim
 
-PIPELINE_FILES = ("config.cfg", "meta.json")
 ARCHITECTURE = "spacy_bert.Encoder.v1"
 
 
@@ -75,7 +75,7 @@ def convert(
     _check_output(output, Path(source), overwrite=overwrite)
     model: BertModel | BertForPreTraining
     left_behind: list[str] = []
-    if all((Path(source) / name).is_file() for name in PIPELINE_FILES):
+    if is_pipeline(Path(source)):
         if cased is not None:
             raise ValueError(
                 f"{source}: is a saved pipeline, whose tokenizer fixes the case; "

@@ -126,7 +126,8 @@ class EncoderSettings:
                 f"frozen_layers must be at least 0 (the embeddings alone), or null for none, "
                 f"got {self.frozen_layers}"
             )
-        self.layout(positions=self.window or 512)
+        # Without a window the network decides: it is asked when it is there.
+        self.layout(positions=self.window or max(512, (self.stride or 0) + 2))
 
     def pieces_at_once(self, device: torch.device) -> int:
         """How many pieces the network takes at once on a device."""
@@ -138,15 +139,14 @@ class EncoderSettings:
         """The layout options for a network with so many positions.
 
         Raises:
-            ValueError: if the window is wider than the network.
+            ValueError: if the window is wider than the network, or the stride than the window.
         """
         window = positions if self.window is None else self.window
         if window > positions:
             raise ValueError(
                 f"window is {window} pieces, the network has positions for {positions}"
             )
-        stride = window * 3 // 4 if self.stride is None else self.stride
-        return LayoutOptions(window=window, stride=stride, slide=self.slide)
+        return LayoutOptions(window=window, stride=self.stride, slide=self.slide)
 
 
 class EncoderShim(TorchShim):
@@ -187,6 +187,7 @@ class EncoderShim(TorchShim):
         """Take a network and the configuration that describes it and its vocabulary."""
         super().place(module, config)
         self._wordpiece = WordPiece.from_str(config["tokenizer"])
+        self.settings.layout(positions=self.network.config.max_position_embeddings)
         self._freeze()
 
     def depth(self, name: str) -> int:
@@ -244,7 +245,8 @@ def build_encoder(
         pretrained: False draws fresh weights in the shape of `name`.
         window: pieces read together at most, [CLS] and [SEP] included; default: as many as the
             network has positions.
-        stride: pieces between the starts of two windows of a long Doc; default: 3/4 of `window`.
+        stride: pieces between the starts of two windows of a long Doc, at most `window` - 2;
+            default: 3/4 of `window`.
         slide: which of two paired segments is cut into windows if both do not fit, "first" or
             "last".
         max_batch_pieces: the network never takes more pieces at once (but for a single window);

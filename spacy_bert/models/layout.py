@@ -35,12 +35,13 @@ class LayoutOptions:
 
     Attributes:
         window: pieces in a window at most, [CLS] and [SEP] included.
-        stride: pieces from one window's start to the next one's (Google's `doc_stride`).
+        stride: pieces from one window's start to the next one's (Google's `doc_stride`); None for
+            3/4 of the window.
         slide: which of two paired segments is cut if both do not fit; the other stays whole.
     """
 
     window: int = 512
-    stride: int = 384
+    stride: int | None = None
     slide: Slide = "last"
 
     def __post_init__(self) -> None:
@@ -53,10 +54,19 @@ class LayoutOptions:
             raise ValueError(
                 f"window must be at least {MIN_SLIDING_PIECES + 3} pieces, got {self.window}"
             )
-        if self.stride < 1:
+        if self.step < 1:
             raise ValueError(f"stride must be at least 1 piece, got {self.stride}")
+        if self.step > self.window - 2:  # the pieces between two windows would not be read
+            raise ValueError(
+                f"stride must be at most {self.window - 2} pieces (window - 2), got {self.stride}"
+            )
         if self.slide not in ("first", "last"):
             raise ValueError(f'slide must be "first" or "last", got {self.slide!r}')
+
+    @property
+    def step(self) -> int:
+        """The stride as a number."""
+        return self.window * 3 // 4 if self.stride is None else self.stride
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -170,7 +180,7 @@ def _windows(parts: list[_Segment], options: LayoutOptions) -> Iterator[list[_Pa
     """The windows of a Doc, each with its one or two parts."""
     whole = [_Part(part, 0, len(part.ids)) for part in parts]
     if len(parts) == 1:
-        for stretch in _stretches(parts[0], options.window - 2, options.stride):
+        for stretch in _stretches(parts[0], options.window - 2, options.step):
             yield [stretch]
         return
     for number, second in enumerate(whole[1:], start=2):
@@ -180,7 +190,7 @@ def _windows(parts: list[_Segment], options: LayoutOptions) -> Iterator[list[_Pa
         sliding = second if options.slide == "last" else first
         if len(sliding.ids) > room and room < MIN_SLIDING_PIECES:
             _refuse_two_long_segments(len(first.ids), len(second.ids), number, options)
-        for stretch in _stretches(sliding.segment, room, options.stride):
+        for stretch in _stretches(sliding.segment, room, options.step):
             yield [first, stretch] if options.slide == "last" else [stretch, second]
 
 

@@ -154,6 +154,12 @@ class BertEntityRecognizer(TrainablePipe):
         if labels is None:
             found = (ent.label_ for example in get_examples() for ent in example.reference.ents)
             labels = dict.fromkeys(found)
+            if not labels and not self.labels:
+                raise ValueError(
+                    f"[components.{self.name}] no training Doc has an entity (doc.ents), so there "
+                    "are no labels: add entities to the data, or the labels with add_label or "
+                    f"[initialize.components.{self.name}] labels"
+                )
         for label in labels:
             self.add_label(label)
         self._require_labels()

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import spacy
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from spacy.language import Language
 from spacy.util import load_model_from_config
 from thinc.api import Config
 
 from spacy_bert.bert import load_config
+from spacy_bert.models.hub import refuse_path
 from spacy_bert.models.listeners import private_config
 from spacy_bert.wordpiece import WordPiece
 
@@ -51,7 +50,7 @@ STOCK_MODELS: dict[str, dict[str, Any]] = {
 }
 
 MAX_STEPS = 2000
-EVAL_FREQUENCY = 200
+EVAL_FREQUENCY = 200  # at most; of few steps, every tenth part
 PATIENCE = 1000
 WARMUP = 0.1
 BATCH_DOCS = 32  # the batch of Devlin et al. 2018; pieces limit it where texts are long
@@ -89,6 +88,7 @@ def make_starter(
     mode: Mode | None = None,
     private: bool = False,
     gpu: bool = False,
+    max_steps: int = MAX_STEPS,
 ) -> Starter:
     """Make a config that `spacy train` takes as it is, with `--paths.train` and `--paths.dev`.
 
@@ -99,11 +99,14 @@ def make_starter(
         mode: of `bert_textcat`; None for exclusive classes.
         private: give each component an encoder of its own instead of the shared `bert`.
         gpu: train on a GPU: in bf16 and larger batches.
+        max_steps: batches to train on at most; the learning rate falls to 0 over them.
 
     Raises:
         ValueError: if a name, the order, or a combination is wrong, or the encoder is not there.
     """
     names = complete_pipeline(pipeline, private=private)
+    if max_steps < 1:
+        raise ValueError(f"max_steps must be at least 1, got {max_steps}")
     if mode is not None and "bert_textcat" not in names:
         raise ValueError("mode is a setting of bert_textcat, which is not in the pipeline")
     hidden_size = find_hidden_size(encoder)
@@ -126,7 +129,8 @@ def make_starter(
                 split: {"@readers": "spacy.Corpus.v1", "path": f"${{paths.{split}}}"}
                 for split in ("train", "dev")
             },
-            "training": _training(rate, gpu=gpu) | {"score_weights": _score_weights(nlp, names)},
+            "training": _training(rate, gpu=gpu, max_steps=max_steps)
+            | {"score_weights": _score_weights(nlp, names)},
         }
     )
     notes = [] if "bert" in pipeline or private else ["bert is put first: the others read it"]
@@ -168,22 +172,10 @@ def find_hidden_size(encoder: str) -> int | None:
     """
     path = Path(encoder)
     if path.is_dir():
-        try:
-            config = load_config(path)
-            WordPiece.load(path)
-        except ValueError as error:
-            run = path / "model-last"  # what `spacy bert pretrain` leaves
-            hint = f" Did you mean {run}?" if run.is_dir() else ""
-            raise ValueError(f"{error}{hint}") from None
+        config = load_config(path)
+        WordPiece.load(path)
         return config.hidden_size
-    if path.exists():
-        raise ValueError(f"{encoder}: is a file; expected a checkpoint directory or a hub id")
-    try:
-        validate_repo_id(encoder)
-    except HFValidationError:
-        raise ValueError(f"{encoder}: no such directory, and not like a hub id") from None
-    if path.parent != Path() and path.parent.is_dir():
-        raise ValueError(f"{encoder}: no such directory, but {path.parent} is one")
+    refuse_path(encoder)
     return None
 
 
@@ -271,14 +263,14 @@ def _score_weights(nlp: Language, names: Sequence[str]) -> dict[str, float | Non
     return weights
 
 
-def _training(rate: float, *, gpu: bool) -> dict[str, Any]:
+def _training(rate: float, *, gpu: bool, max_steps: int) -> dict[str, Any]:
     return {
         "dropout": 0.1,
         "accumulate_gradient": 1,
         "patience": PATIENCE,
         "max_epochs": 0,
-        "max_steps": MAX_STEPS,
-        "eval_frequency": EVAL_FREQUENCY,
+        "max_steps": max_steps,
+        "eval_frequency": min(EVAL_FREQUENCY, max(max_steps // 10, 1)),
         "batcher": {
             "@batchers": "spacy_bert.batch_by_pieces.v1",
             # Under the encoder's max_batch_pieces, above which it computes everything twice.
@@ -291,8 +283,9 @@ def _training(rate: float, *, gpu: bool) -> dict[str, Any]:
             "learn_rate": {
                 "@schedules": "warmup_linear.v1",
                 "initial_rate": rate,
-                "warmup_steps": int(WARMUP * MAX_STEPS),
-                "total_steps": "${training.max_steps}",
+                "warmup_steps": int(WARMUP * max_steps),
+                # No variable: spaCy's create_optimizer and resume_training do not fill it in.
+                "total_steps": max_steps,
             },
         },
     }

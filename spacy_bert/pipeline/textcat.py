@@ -235,7 +235,14 @@ class BertTextCategorizer(TextCategorizer):
         return loss, gradient
 
     def _validate_categories(self, examples: Iterable[Example]) -> None:
-        if self.mode == "exclusive":
-            super()._validate_categories(examples)
-        else:
+        if self.mode == "multilabel":
             MultiLabel_TextCategorizer._validate_categories(self, examples)
+            return
+        for example in examples:
+            true = [label for label, value in example.reference.cats.items() if value == 1.0]
+            if len(true) > 1:  # spaCy's own error, E895, sends to another component
+                raise ValueError(
+                    f"[components.{self.name}] a Doc has several true classes "
+                    f'({", ".join(true)}): where several may hold, set mode = "multilabel"'
+                )
+            super()._validate_categories([example])

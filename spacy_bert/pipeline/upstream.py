@@ -33,9 +33,10 @@ def find_encoder(name: str, model: Model[Any, Any], nlp: Language) -> EncoderShi
             break
         if isinstance(component, Transformer) and upstream & {"*", other}:
             return _encoder_shim(component.model)
+    wanted = 'any "bert"' if upstream == {"*"} else " and ".join(map(repr, sorted(upstream)))
     raise ValueError(
-        f"[components.{name}] listens to {', '.join(sorted(upstream))!r}, but no such "
-        '"bert" component stands before it in [nlp] pipeline: add one, or move it up'
+        f"[components.{name}] listens to {wanted}, but no such component stands before it in "
+        "[nlp] pipeline: add one, or move it up"
     )
 
 

@@ -92,7 +92,7 @@ def torch_state(checkpoint: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["/no/such/place", "out"], "Error: /no/such/place: no such directory, and not the id"),
+        (["/no/such/place", "out"], "Error: /no/such/place: no such directory"),
         (["tests", "out"], "Error: tests: holds neither tokenizer.json nor vocab.txt"),
         (["tests", "README.md"], "Error: README.md: is a file; name a directory"),
         (["tests", "spacy_bert"], "Error: spacy_bert: is not empty; name another, or give"),

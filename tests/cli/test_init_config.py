@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from spacy.cli.init_config import fill_config
-from spacy.util import load_config, load_config_from_str
+from spacy.util import load_config, load_config_from_str, registry
 from typer.testing import CliRunner
 
 from spacy_bert.cli.app import app
@@ -68,6 +68,7 @@ def test_prints_nothing_but_the_config_to_stdout() -> None:
         (["--pipeline", "bert_ner", "--lang", "klingon"], "Error: language 'klingon': "),
         (["--pipeline", "bert_ner", "--mode", "multilabel"], "Error: mode is a setting of bert_t"),
         ([".", "--pipeline", "bert_ner", "--overwrite"], "Error: . is a directory"),
+        (["--pipeline", "bert_ner", "--max-steps", "0"], "Error: max_steps must be at least 1"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_1(
@@ -79,6 +80,15 @@ def test_a_mistake_is_one_line_and_exit_code_1(
     assert done.output.startswith(message)
     assert len(done.output.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_max_steps_sets_what_goes_by_it() -> None:
+    done = run("-", "--pipeline", "bert_ner", "--max-steps", "500")
+    assert done.exit_code == 0, done.output
+    training = load_config_from_str(done.stdout)["training"]
+    learn_rate = training["optimizer"]["learn_rate"]
+    assert training["max_steps"] == learn_rate["total_steps"] == 500
+    assert learn_rate["warmup_steps"] == 50
 
 
 def test_help_has_examples() -> None:
@@ -102,6 +112,15 @@ def test_starter_configs_are_what_the_command_makes(
     assert done.exit_code == 0, done.output
     made = (tmp_path / "configs" / name).read_text(encoding="utf8")
     assert text == "\n".join([*comment, made]), f"make it anew: {line.removeprefix('# Made by: ')}"
+
+
+@pytest.mark.parametrize("name", [*MADE, "textcat.cfg", "ner.cfg"])
+def test_the_optimizer_has_no_variable(name: str) -> None:
+    """`nlp.create_optimizer` and what calls it would fail."""
+    training = load_config(CONFIGS / name)["training"]
+    optimizer = registry.resolve({"optimizer": training["optimizer"]})["optimizer"]
+    assert optimizer.layer_decay == 1.0
+    assert training["optimizer"]["learn_rate"]["total_steps"] == training["max_steps"]
 
 
 @pytest.mark.parametrize("name", MADE)

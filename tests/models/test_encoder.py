@@ -162,6 +162,7 @@ def test_fresh_weights_by_config_and_by_pretrained_false(checkpoint: Path) -> No
         ({"config": {"layers": 3}, "vocab": "{}"}, "no field 'layers'"),
         ({"config": {"preset": "tiny", "vocab_size": 9}, "vocab": "{}"}, "embeds only 9"),
         ({"name": "{}", "window": 65}, "window is 65 pieces, the network has positions for 64"),
+        ({"name": "{}", "stride": 63}, "stride must be at most 62 pieces"),
         ({"name": "{}", "max_batch_pieces": 0}, "max_batch_pieces must be at least 1"),
         ({"name": "{}", "slide": "middle"}, 'slide must be "first" or "last"'),
     ],
@@ -170,6 +171,18 @@ def test_wrong_settings_are_named(checkpoint: Path, options: dict[str, Any], mes
     filled = {k: str(checkpoint) if v == "{}" else v for k, v in options.items()}
     with pytest.raises(ValueError, match=message):
         build_encoder(**filled).predict([NLP("text")])
+
+
+def test_a_stride_wider_than_its_window_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match=r"stride must be at most 48 pieces .*, got 50"):
+        build_encoder("nothing/is-read", window=50, stride=50)
+    assert build_encoder("nothing/is-read", stride=700), "a network may have 1,024 positions"
+
+
+def test_a_wrong_window_is_told_when_the_network_is_loaded(checkpoint: Path) -> None:
+    for setting in ({"window": 65}, {"stride": 63}):
+        with pytest.raises(ValueError, match=r"window is 65|stride must be at most 62"):
+            build_encoder(str(checkpoint), **setting).initialize()
 
 
 def test_damaged_weights_are_named(checkpoint: Path) -> None:

@@ -42,6 +42,26 @@ def test_what_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         hub.find_checkpoint("someone/no-bert")
 
 
-def test_what_cannot_be_a_hub_id_is_named() -> None:
-    with pytest.raises(ValueError, match="not the id of a hub repository"):
-        hub.find_checkpoint("/no/such/place")
+def test_what_looks_like_a_path_is_not_looked_for_in_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pretrained").mkdir()
+    (tmp_path / "file").touch()
+
+    def download(*_: Any, **__: Any) -> str:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    for name, message in {
+        "/no": "no such directory",
+        "./bert": "no such directory",
+        "../bert": "no such directory",
+        "models/bert/base": "no such directory",
+        "~/bert": "no such directory .~ is not expanded: write the path in full.",
+        "pretrained/model-lst": "no such directory, but pretrained is one: not taken as a hub id",
+        "bert/": "no such directory, and not like a hub id",
+        "file": "is a file; expected a checkpoint directory or a hub id",
+    }.items():
+        with pytest.raises(ValueError, match=f"^{name}: {message}$"):
+            hub.find_checkpoint(name)

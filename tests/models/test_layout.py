@@ -144,13 +144,14 @@ def test_segments_are_paired_with_the_first(wordpiece: WordPiece) -> None:
     words=st.lists(st.sampled_from(" ".join(SENTENCES).split()), min_size=1, max_size=150),
     borders=st.sets(st.integers(1, 149), max_size=2),
     window=st.integers(35, 90),
-    stride=st.integers(1, 100),
+    share=st.floats(0.0, 1.0),
     slide=st.sampled_from(["first", "last"]),
 )
 def test_windows_cover_every_token_within_the_limit(
-    words: list[str], borders: set[int], window: int, stride: int, slide: str
+    words: list[str], borders: set[int], window: int, share: float, slide: str
 ) -> None:
     wordpiece, _ = own_tokenizer()
+    stride = 1 + int(share * (window - 3))
     cuts = [0, *sorted(b for b in borders if b < len(words)), len(words)]
     parts = [" ".join(words[a:b]) for a, b in pairwise(cuts)]
     doc = spacy_bert.join(NLP, *parts)
@@ -211,6 +212,7 @@ def test_empty_and_blank_docs(wordpiece: WordPiece) -> None:
     [
         ({"window": 34}, "window must be at least 35"),
         ({"stride": 0}, "stride must be at least 1"),
+        ({"window": 40, "stride": 39}, r"stride must be at most 38 pieces .*, got 39"),
         ({"slide": "both"}, 'slide must be "first" or "last"'),
     ],
 )

@@ -207,5 +207,18 @@ def test_wrong_settings_and_gold_are_refused(checkpoint: Path) -> None:
         nlp("the war", disable=["bert"])
     nothing = [Example.from_dict(nlp.make_doc("the war"), {"entities": []})]
     other, _ = pipeline(checkpoint)
-    with pytest.raises(ValueError, match="E143"):
+    with pytest.raises(ValueError, match=r"^\[components.bert_ner\] no training Doc has an entity"):
         other.initialize(lambda: nothing)
+
+
+@pytest.mark.parametrize("way", ["add_label", "initialize"])
+def test_named_labels_need_no_entity_in_the_sample(checkpoint: Path, way: str) -> None:
+    nlp, ner = pipeline(checkpoint)
+    nothing = [Example.from_dict(nlp.make_doc("the war"), {"entities": []})]
+    if way == "add_label":
+        ner.add_label("EVENT")
+    else:
+        nlp.config["initialize"]["components"]["bert_ner"] = {"labels": ["EVENT"]}
+    optimizer = nlp.initialize(lambda: nothing)
+    assert ner.labels == ("EVENT",)
+    assert math.isfinite(nlp.update(nothing, sgd=optimizer, losses={})["bert_ner"])

@@ -12,6 +12,7 @@ from spacy.cli.init_config import fill_config
 from spacy.cli.train import train
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
+from spacy.training import Corpus
 from spacy.util import load_model_from_config
 
 from spacy_bert.models.encoder import PIECES_AT_ONCE, EncoderShim
@@ -98,13 +99,10 @@ def test_is_complete(pipeline: list[str], private: bool, checkpoint: Path, tmp_p
 def test_trains_saves_and_loads(
     pipeline: list[str], settings: dict[str, Any], checkpoint: Path, data: Path, tmp_path: Path
 ) -> None:
-    path = write(tmp_path, pipeline, str(checkpoint), **settings)
+    path = write(tmp_path, pipeline, str(checkpoint), max_steps=2, **settings)
     overrides = {
         "paths.train": str(data),
         "paths.dev": str(data),
-        "training.max_steps": 2,
-        "training.eval_frequency": 1,
-        "training.optimizer.learn_rate.warmup_steps": 1,
     }
     train(path, tmp_path / "model", overrides=overrides)
     nlp = spacy.load(tmp_path / "model" / "model-last")
@@ -156,9 +154,37 @@ def test_one_encoder_serves_every_path() -> None:
     moved = config.interpolate().copy()
     assert moved["components"]["bert"]["model"]["name"] == "org/some-bert"
     assert moved["training"]["batcher"]["tokenizer"] == "org/some-bert"
-    learn_rate = moved["training"]["optimizer"]["learn_rate"]
-    assert learn_rate["warmup_steps"] * 10 == learn_rate["total_steps"]
-    assert learn_rate["total_steps"] == moved["training"]["max_steps"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup", "evaluate"),
+    [(2000, 200, 200), (20_000, 2000, 200), (500, 50, 50), (3, 0, 1)],
+)
+def test_the_learning_rate_falls_over_all_steps(steps: int, warmup: int, evaluate: int) -> None:
+    training = make_starter(["bert_ner"], max_steps=steps).config["training"]
+    assert (training["max_steps"], training["eval_frequency"]) == (steps, evaluate)
+    learn_rate = training["optimizer"]["learn_rate"]
+    assert (learn_rate["total_steps"], learn_rate["warmup_steps"]) == (steps, warmup)
+
+
+def test_a_loaded_pipeline_is_trained_on_without_an_optimizer_at_hand(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    """It is made of the config's section by itself, in which no variable is filled in."""
+    path = write(tmp_path, ["bert_textcat", "bert_ner"], str(checkpoint), max_steps=2)
+    train(path, tmp_path / "model", overrides={"paths.train": str(data), "paths.dev": str(data)})
+
+    def load() -> Language:
+        return spacy.load(tmp_path / "model" / "model-last")
+
+    assert load().create_optimizer().layer_decay == 1.0
+    assert load().resume_training().layer_decay == 1.0
+    gold = Corpus(data)
+    nlp = load()
+    losses = nlp.update(list(gold(nlp)), losses={})
+    assert all(losses[name] > 0.0 for name in ("bert_textcat", "bert_ner"))
+    nlp = load()
+    assert nlp.initialize(lambda: gold(nlp)).layer_decay == 1.0
 
 
 @pytest.mark.parametrize("private", [False, True])
@@ -220,6 +246,7 @@ def test_refuses_a_wrong_pipeline(names: list[str], private: bool, message: str)
         (["parser", "senter"], {}, r"parser and senter both set token.is_sent_start"),
         (["bert_ner"], {"mode": "multilabel"}, r"mode is a setting of bert_textcat"),
         (["bert_ner"], {"lang": "klingon"}, r"language 'klingon': "),
+        (["bert_ner"], {"max_steps": 0}, r"max_steps must be at least 1, got 0"),
     ],
 )
 def test_refuses_what_does_not_go_together(
@@ -231,12 +258,13 @@ def test_refuses_what_does_not_go_together(
 
 def test_refuses_an_encoder_that_is_not_there(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "run" / "model-last").mkdir(parents=True)
+    (tmp_path / "run" / "model-last" / "config.json").write_text("{")
     (tmp_path / "shape").mkdir()
     (tmp_path / "shape" / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
     for name, message in {
         "nowhere": "no such directory",
-        "run": r"config.json: not found.* Did you mean .*model-last",
-        "run/model-last": "config.json: not found",
+        "run": r"run: is no BERT checkpoint. Did you mean .*model-last",
+        "": "config.json: not found",
         "shape": "holds neither tokenizer.json nor vocab.txt",
         "shape/config.json": "is a file",
     }.items():

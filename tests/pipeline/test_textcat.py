@@ -157,15 +157,24 @@ def test_wrong_settings_and_gold_are_refused(checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="loss_weight must be above 0"):
         pipeline(checkpoint, loss_weight=0.0)
     nlp = spacy.blank("en")
+    listener = {"@architectures": "spacy_bert.ClsListener.v1", "upstream": "another"}
+    nlp.add_pipe("bert_textcat", name="named", config={"model": {"tok2vec": listener}})
+    with pytest.raises(ValueError, match=r"\[components.named\] listens to 'another', but no such"):
+        nlp.initialize(lambda: pairs(nlp))
+    nlp = spacy.blank("en")
     nlp.add_pipe("bert_textcat")
-    with pytest.raises(ValueError, match=r'listens to .* no such "bert" component'):
+    with pytest.raises(ValueError, match=r'listens to any "bert", but no such component'):
         nlp.initialize(lambda: pairs(nlp))
     nlp, textcat = pipeline(checkpoint)
     with pytest.raises(ValueError, match="E143"):
         textcat.predict([nlp.make_doc("text")])
     both = Example.from_dict(nlp.make_doc("text"), {"cats": {"A": 1.0, "B": 1.0}})
-    with pytest.raises(ValueError, match="E895"):
+    several = r'^\[components.bert_textcat\] .* \(A, B\): .* set mode = "multilabel"$'
+    with pytest.raises(ValueError, match=several):
         nlp.initialize(lambda: [both])
+    half = Example.from_dict(nlp.make_doc("text"), {"cats": {"A": 0.5, "B": 0.5}})
+    with pytest.raises(ValueError, match="E851"):
+        nlp.initialize(lambda: [half])
 
 
 def several(nlp: Language) -> list[Example]:
