@@ -56,10 +56,6 @@ def refuse_path(name: str) -> None:
         raise ValueError(f"{name}: no such directory (~ is not expanded: write the path in full)")
     if name.startswith((".", "/")) or name.count("/") > 1:
         raise ValueError(f"{name}: no such directory")
-    if path.parent != Path() and path.parent.is_dir():
-        raise ValueError(
-            f"{name}: no such directory, but {path.parent} is one: not taken as a hub id"
-        )
     try:
         validate_repo_id(name)
     except HFValidationError:

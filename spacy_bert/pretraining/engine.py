@@ -29,6 +29,7 @@ from spacy_bert.pretraining.distributed import Process, joined
 from spacy_bert.pretraining.evaluation import DevScores, DevSet
 from spacy_bert.pretraining.loading import load_batches
 from spacy_bert.pretraining.log import Meter, TrainingLog
+from spacy_bert.pretraining.memory import keep_freed_memory
 from spacy_bert.pretraining.objective import pretraining_losses
 from spacy_bert.pretraining.optimization import build_optimizer, set_rate
 from spacy_bert.pretraining.phases import Phase
@@ -88,6 +89,8 @@ def _pretrain(
 ) -> dict[str, Any]:
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
+    if process.device.type == "cpu":
+        keep_freed_memory()
     run = Run(config, output, process)
     checkpoints = find_checkpoints(output) if resume else []
     if checkpoints:

@@ -46,7 +46,6 @@ def test_what_looks_like_a_path_is_not_looked_for_in_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pretrained").mkdir()
     (tmp_path / "file").touch()
 
     def download(*_: Any, **__: Any) -> str:
@@ -59,7 +58,6 @@ def test_what_looks_like_a_path_is_not_looked_for_in_the_hub(
         "../bert": "no such directory",
         "models/bert/base": "no such directory",
         "~/bert": "no such directory .~ is not expanded: write the path in full.",
-        "pretrained/model-lst": "no such directory, but pretrained is one: not taken as a hub id",
         "bert/": "no such directory, and not like a hub id",
         "file": "is a file; expected a checkpoint directory or a hub id",
     }.items():

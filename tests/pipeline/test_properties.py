@@ -24,7 +24,8 @@ from tests.conftest import SENTENCES
 
 VOCAB = spacy.blank("en").vocab
 WORDS = [*" ".join(SENTENCES).split(), " ", "\n", "éa", "北京", "\u200b", "x" * 120, "can't"]
-SHORT = st.text(max_size=15).map(lambda text: text.replace(SEPARATOR, ""))
+# A text may name special pieces ("[CLS]"): the tokenizer takes them for such, as Hugging Face's.
+SHORT = st.text(max_size=15).map(lambda text: text.replace(SEPARATOR, "").replace("[", "("))
 LONG = st.lists(st.sampled_from(WORDS), max_size=60).map(" ".join) | SHORT
 # The first of several is read whole, with each of the others: it must leave them room.
 SEGMENTED = st.tuples(LONG).map(list) | st.tuples(SHORT, LONG, LONG).map(list)

@@ -88,3 +88,72 @@ def test_a_tiny_batch_has_one_mask(wordpiece):
 def test_impossible_shares_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         Masking(**fields)
+
+
+@pytest.fixture(scope="module")
+def words(wordpiece):
+    """Segments of words of one to three pieces, [SEP] between them."""
+    rng = np.random.default_rng(0)
+    tokens = np.array(wordpiece.tokens)
+    inside = np.char.startswith(tokens, "##")
+    begins = np.setdiff1d(np.flatnonzero(~inside), wordpiece.special_ids)
+    parts = []
+    for _ in range(200):
+        for _ in range(int(rng.integers(1, 20))):
+            parts += [rng.choice(begins), *rng.choice(np.flatnonzero(inside), rng.integers(3))]
+        parts.append(wordpiece.sep_id)
+    pieces = np.array(parts, dtype=np.int64)
+    return pieces, np.flatnonzero(pieces != wordpiece.sep_id)
+
+
+def groups(pieces, wordpiece) -> np.ndarray:
+    """The number of the word each piece belongs to."""
+    begins = [not wordpiece.tokens[piece].startswith("##") for piece in pieces]
+    return np.cumsum(begins)
+
+
+def test_whole_words_are_predicted(words, wordpiece):
+    pieces, ordinary = words
+    masked = Masker(Masking(unit="word"), wordpiece)(pieces, ordinary, np.random.default_rng(1))
+    assert len(masked.positions) == round(0.15 * len(ordinary))
+    number = groups(pieces, wordpiece)
+    chosen = np.isin(np.arange(len(pieces)), masked.positions)
+    share = np.bincount(number, chosen) / np.maximum(np.bincount(number), 1)
+    assert ((share > 0) & (share < 1)).sum() <= 1  # only the last one may be taken in part
+    seen = masked.pieces[masked.positions]
+    assert abs((seen == wordpiece.mask_id).mean() - 0.8) < 0.01
+
+
+def test_spans_are_runs_of_words_that_share_their_fate(words, wordpiece):
+    pieces, ordinary = words
+    masking = Masking(unit="span", share=0.3)
+    lengths = []
+    for seed in range(20):
+        masked = Masker(masking, wordpiece)(pieces, ordinary, np.random.default_rng(seed))
+        assert len(masked.positions) == round(0.3 * len(ordinary))
+        number = np.unique(groups(pieces, wordpiece)[masked.positions])
+        lengths += [len(run) for run in np.split(number, np.flatnonzero(np.diff(number) > 1) + 1)]
+        fates = masked.pieces[masked.positions] == wordpiece.mask_id
+        changes = np.diff(fates.astype(int))[np.diff(masked.positions) == 1]
+        assert (changes != 0).mean() < 0.1
+    assert 1.5 < np.mean(lengths) < 5  # geometric spans, shortened by the ends of segments
+    single = Masker(Masking(unit="word", share=0.3), wordpiece)
+    masked = single(*words, np.random.default_rng(0))
+    number = np.unique(groups(pieces, wordpiece)[masked.positions])
+    assert np.mean(lengths) > 1.2 * np.mean(
+        [len(run) for run in np.split(number, np.flatnonzero(np.diff(number) > 1) + 1)]
+    )
+
+
+def test_a_fixed_number_of_predictions(batch, wordpiece):
+    pieces, ordinary = batch
+    for unit in ("piece", "word", "span"):
+        masked = Masker(Masking(unit=unit), wordpiece)(
+            pieces, ordinary, np.random.default_rng(1), count=321
+        )
+        assert len(masked.positions) == len(np.unique(masked.positions)) == 321
+
+
+def test_an_unknown_unit_is_refused():
+    with pytest.raises(ValueError, match="unit must be one of piece, word, span, got 'letter'"):
+        Masking(unit="letter")
