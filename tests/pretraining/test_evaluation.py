@@ -91,3 +91,10 @@ def test_unigram_cross_entropy_by_hand():
     expected = -(math.log(4 / 7) + math.log(2 / 7) + 2 * math.log(1 / 7)) / 4
     pieces = np.array([0, 1, 2, 2])
     assert unigram_cross_entropy(train, pieces, vocab_size=3) == pytest.approx(expected)
+
+
+def test_a_part_of_the_dev_split_will_do(dev_set, shards, wordpiece):
+    part = build(shards, wordpiece, max_pieces=len(shards.dev.pieces) // 4)
+    sizes = [sum(len(b.packed.pieces) for b in one.batches) for one in (part, dev_set)]
+    assert 0.15 < sizes[0] / sizes[1] < 0.3
+    assert part.nsp_scored.any()

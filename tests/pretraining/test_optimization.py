@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from spacy_bert.bert import BertConfig, BertForPreTraining
 from spacy_bert.pretraining.config import TrainingSettings
@@ -46,3 +47,31 @@ def test_every_step_of_a_short_run_has_a_rate(steps, warmup_share):
 def test_values_out_of_range_are_refused(field):
     with pytest.raises(ValueError, match=f"{field} must"):
         TrainingSettings(**{"steps": 1, field: -1})
+
+
+@pytest.mark.parametrize("bias_correction", [False, True])
+def test_steps_are_those_of_the_reference_code(bias_correction):
+    """Adam written out as in the paper's `optimization.py`; with the correction, as in torch."""
+    settings = TrainingSettings(
+        steps=20, learning_rate=0.01, weight_decay=0.1, bias_correction=bias_correction
+    )
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    weight, bias = (parameter.detach().clone().double() for parameter in model.parameters())
+    means = {id(x): (torch.zeros_like(x), torch.zeros_like(x)) for x in (weight, bias)}
+    optimizer = build_optimizer(model, settings)
+    for step in range(1, 21):
+        gradients = [torch.randn(2, 3), torch.randn(2)]
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        rate = set_rate(optimizer, step, settings)
+        optimizer.step()
+        for value, gradient, decay in zip((weight, bias), gradients, (0.1, 0.0), strict=True):
+            first, second = means[id(value)]
+            first.mul_(0.9).add_(gradient, alpha=0.1)
+            second.mul_(0.999).add_(gradient.double() ** 2, alpha=0.001)
+            corrections = (1 - 0.9**step, 1 - 0.999**step) if bias_correction else (1.0, 1.0)
+            update = first / corrections[0] / ((second / corrections[1]).sqrt() + 1e-6)
+            value -= rate * (update + decay * value)
+    torch.testing.assert_close(model.weight.double(), weight, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.bias.double(), bias, atol=1e-5, rtol=1e-5)
