@@ -1,4 +1,4 @@
-"""Commands that make data sets: `data pydocs`."""
+"""Commands that make data sets: `data pydocs`, `data english`."""
 
 from __future__ import annotations
 
@@ -47,3 +47,29 @@ def pydocs(
             found = ", ".join(f"{label} {count}" for label, count in sizes[labels].items())
             size = f"{sizes['documents']:,} docs of {sizes['modules']} modules"
             typer.echo(f"{task} {split}: {size} ({found})")
+
+
+@data.command("english", no_args_is_help=True)
+def english(
+    output: Annotated[Path, typer.Argument(help="File to write, .jsonl.gz.")],
+    wikipedia: Annotated[
+        Path | None, typer.Option(help="Articles: .jsonl(.gz) with a field text.")
+    ] = None,
+    novels: Annotated[
+        Path | None, typer.Option(help="Novels: .jsonl(.gz) with a list of texts in chapters.")
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="Text with blank lines between documents.")
+    ] = None,
+) -> None:
+    """Put articles, chapters of novels and other documents into one pre-training corpus.
+
+    Example: python -m spacy bert data english english.jsonl.gz --wikipedia articles.jsonl.gz
+    --novels novels.jsonl.gz --text corpus/corpus.txt
+    """
+    from spacy_bert.datasets.english import write_english
+
+    with one_line_errors():
+        counts = write_english(output, wikipedia=wikipedia, novels=novels, text=text)
+    found = ", ".join(f"{count:,} of {name}" for name, count in counts.items())
+    typer.echo(f"{output}: documents {found}")

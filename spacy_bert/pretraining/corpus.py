@@ -176,7 +176,8 @@ def _files(path: Path) -> Sequence[Path]:
     return [path]
 
 
-def _open(file: Path) -> TextIO:
+def open_text(file: Path) -> TextIO:
+    """Open a text file to be read, compressed if its name ends in `.gz`."""
     if file.name.endswith(".gz"):
         return cast(TextIO, gzip.open(file, "rt", encoding="utf-8-sig"))
     return file.open(encoding="utf-8-sig")
@@ -184,7 +185,7 @@ def _open(file: Path) -> TextIO:
 
 def _read_text(file: Path, _: str) -> Iterator[str]:
     lines: list[str] = []
-    with _open(file) as stream:
+    with open_text(file) as stream:
         for line in stream:
             if not line.isspace():
                 lines.append(line)
@@ -196,7 +197,7 @@ def _read_text(file: Path, _: str) -> Iterator[str]:
 
 
 def _read_json_lines(file: Path, field: str) -> Iterator[str]:
-    with _open(file) as stream:
+    with open_text(file) as stream:
         for number, line in enumerate(stream, start=1):
             if line.isspace():
                 continue
