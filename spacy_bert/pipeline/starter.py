@@ -176,6 +176,11 @@ def find_hidden_size(encoder: str) -> int | None:
         WordPiece.load(path)
         return config.hidden_size
     refuse_path(encoder)
+    if path.parent != Path() and path.parent.is_dir():
+        # The hub is not asked here, so a mistyped directory would only be found in training.
+        raise ValueError(
+            f"{encoder}: no such directory, but {path.parent} is one: not taken as a hub id"
+        )
     return None
 
 
