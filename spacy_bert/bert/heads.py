@@ -71,14 +71,28 @@ class NextSentenceHead(nn.Module):
 
 
 class BertForPreTraining(nn.Module):
-    """BERT with both pre-training heads (Devlin et al. 2018, section 3.1)."""
+    """BERT with both pre-training heads (Devlin et al. 2018, section 3.1).
 
-    def __init__(self, config: BertConfig) -> None:
+    Args:
+        config: its shape.
+        bert: an encoder that stands already, to be shared; by default it is drawn.
+        mlm: likewise the head for masked pieces.
+        nsp: likewise the head for next sentences.
+    """
+
+    def __init__(
+        self,
+        config: BertConfig,
+        *,
+        bert: BertModel | None = None,
+        mlm: MaskedLMHead | None = None,
+        nsp: NextSentenceHead | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.bert = BertModel(config)
-        self.mlm = MaskedLMHead(config)
-        self.nsp = NextSentenceHead(config)
+        self.bert = BertModel(config) if bert is None else bert
+        self.mlm = MaskedLMHead(config) if mlm is None else mlm
+        self.nsp = NextSentenceHead(config) if nsp is None else nsp
 
     def forward(
         self, batch: PackedBatch, masked: Tensor, *, next_sentence: bool = True

@@ -1,4 +1,4 @@
-"""The command `convert`: any BERT becomes a Hugging Face directory."""
+"""The command `convert`: any BERT becomes a Hugging Face directory, or a file of weights."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ def convert(
         str,
         typer.Argument(
             help="Directory of a checkpoint (Google's TensorFlow form or Hugging Face's), hub id, "
-            "or directory of a saved spaCy pipeline."
+            "directory of a saved spaCy pipeline, or file of weights that `spacy pretrain` wrote."
         ),
     ],
-    output: Annotated[Path, typer.Argument(help="Directory to write.")],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            help="Directory to write; or, if its name ends in .bin, file of weights for "
+            "--paths.init_tok2vec."
+        ),
+    ],
     cased: Annotated[
         bool | None,
         typer.Option(
@@ -33,7 +39,7 @@ def convert(
         typer.Option(help="Component whose encoder is meant, if a pipeline has several."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a checkpoint in OUTPUT.")
+        bool, typer.Option("--overwrite", help="Replace what stands at OUTPUT.")
     ] = False,
 ) -> None:
     """Turn a BERT checkpoint, or the encoder of a pipeline, into a Hugging Face directory.
@@ -42,6 +48,9 @@ def convert(
     model.safetensors, vocab.txt, tokenizer.json and tokenizer_config.json.
 
     Example: python -m spacy bert convert uncased_L-12_H-768_A-12 bert-base
+
+    What `spacy pretrain` wrote: python -m spacy bert convert model-last.bin bert-base; and back:
+    python -m spacy bert convert bert-base weights.bin
     """
     with one_line_errors():
         from spacy_bert.models.conversion import convert as run

@@ -1,7 +1,8 @@
-"""Any BERT in, a Hugging Face directory out.
+"""Any BERT in, a Hugging Face directory out, or a file of weights as `spacy pretrain` writes it.
 
 In: Google's TensorFlow checkpoints, what Hugging Face's libraries have written over the years, the
-encoder of a saved spaCy pipeline. spaCy is imported for the last of these alone.
+encoder of a saved spaCy pipeline or of such a file. spaCy is imported for pipelines and files of
+weights alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from spacy_bert.bert import BertConfig, BertForPreTraining, BertModel, save_pretrained
 from spacy_bert.bert.checkpoint import CONFIG_FILE, load_whole
-from spacy_bert.files import replacing_directory
+from spacy_bert.files import replacing, replacing_directory
 from spacy_bert.mistaken import is_pipeline
 from spacy_bert.wordpiece import WordPiece
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from spacy_bert.models.encoder import EncoderShim
 
 ARCHITECTURE = "spacy_bert.Encoder.v1"
+WEIGHTS_SUFFIX = ".bin"  # of what `spacy pretrain` writes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,49 +56,43 @@ def convert(
     component: str | None = None,
     overwrite: bool = False,
 ) -> Conversion:
-    """Write a BERT as a Hugging Face directory, complete or not at all.
+    """Write a BERT as a Hugging Face directory or a file of weights, complete or not at all.
 
     The directory holds `config.json`, `model.safetensors`, `vocab.txt`, `tokenizer.json` and
     `tokenizer_config.json`. Both heads of pre-training are kept if the source has them, otherwise
     the encoder alone is written.
 
+    A file of weights holds the encoder and its vocabulary for `[initialize] init_tok2vec`.
+
     Args:
-        source: a directory of Google's or of Hugging Face's, a hub id, or a saved pipeline.
-        output: the directory to write.
+        source: a directory of Google's or of Hugging Face's, a hub id, a saved pipeline, or a file
+            that `spacy pretrain` wrote.
+        output: the directory to write, or the file, if its name ends in ".bin".
         cased: whether case matters; None goes by the tokenizer's files (see `WordPiece.load`).
         component: which component's encoder is meant, if a pipeline has several.
-        overwrite: replace a checkpoint that stands at `output`.
+        overwrite: replace a checkpoint, or a file of weights, that stands at `output`.
 
     Raises:
         ValueError: says which file or setting is wrong, and what would mend it.
         FileExistsError: if there is something at `output` that may not be replaced.
     """
     output = Path(output)
-    _check_output(output, Path(source), overwrite=overwrite)
-    model: BertModel | BertForPreTraining
-    left_behind: list[str] = []
-    if is_pipeline(Path(source)):
-        if cased is not None:
-            raise ValueError(
-                f"{source}: is a saved pipeline, whose tokenizer fixes the case; "
-                "leave --cased/--uncased out"
-            )
-        shim = _encoder_of_pipeline(Path(source), component)
-        model, wordpiece = shim.network, shim.wordpiece
-    else:
-        if component is not None:
-            raise ValueError(f"{source}: is no saved pipeline; leave --component out")
-        directory = _find(source)
-        wordpiece = WordPiece.load(directory, lowercase=None if cased is None else not cased)
-        model, left_behind = load_whole(directory)
+    to_file = output.suffix == WEIGHTS_SUFFIX
+    check = _check_output_file if to_file else _check_output
+    check(output, Path(source), overwrite=overwrite)
+    model, wordpiece, left_behind = _read(source, cased=cased, component=component)
     if len(wordpiece) > model.config.vocab_size:
         raise ValueError(
             f"{source}: the vocabulary has {len(wordpiece)} pieces, the network embeds only "
             f"{model.config.vocab_size} (vocab_size): they do not belong together"
         )
-    with replacing_directory(output) as temporary:
-        save_pretrained(model, temporary)
-        wordpiece.save(temporary, model_max_length=model.config.max_position_embeddings)
+    if to_file:
+        model = model.bert if isinstance(model, BertForPreTraining) else model
+        _write_weights(model, wordpiece, output)
+    else:
+        with replacing_directory(output) as temporary:
+            save_pretrained(model, temporary)
+            wordpiece.save(temporary, model_max_length=model.config.max_position_embeddings)
     heads = isinstance(model, BertForPreTraining)
     return Conversion(
         config=model.config,
@@ -107,6 +103,52 @@ def convert(
         cased=_is_cased(wordpiece),
         left_behind=left_behind,
     )
+
+
+def _read(
+    source: str | Path, *, cased: bool | None, component: str | None
+) -> tuple[BertModel | BertForPreTraining, WordPiece, list[str]]:
+    """The network, its vocabulary, and the names of the tensors left behind."""
+    path = Path(source)
+    pipeline = is_pipeline(path)
+    if component is not None and not pipeline:
+        raise ValueError(f"{source}: is no saved pipeline; leave --component out")
+    if pipeline or path.is_file():
+        if cased is not None:
+            kind = "saved pipeline" if pipeline else "file of weights"
+            raise ValueError(
+                f"{source}: is a {kind}, whose tokenizer fixes the case; "
+                "leave --cased/--uncased out"
+            )
+        shim = _encoder_of_pipeline(path, component) if pipeline else _encoder_of_weights(path)
+        return shim.network, shim.wordpiece, []
+    directory = _find(source)
+    wordpiece = WordPiece.load(directory, lowercase=None if cased is None else not cased)
+    model, left_behind = load_whole(directory)
+    return model, wordpiece, left_behind
+
+
+def _write_weights(network: BertModel, wordpiece: WordPiece, output: Path) -> None:
+    from spacy_bert.models.encoder import build_encoder, encoder_shim
+
+    model = build_encoder()
+    encoder_shim(model).take(network, wordpiece)
+    model.initialize()
+    with replacing(output) as temporary:
+        temporary.write_bytes(model.to_bytes())
+
+
+def _check_output_file(output: Path, source: Path, *, overwrite: bool) -> None:
+    if output.is_dir():
+        raise FileExistsError(
+            f"{output}: is a directory; a name that ends in {WEIGHTS_SUFFIX} is for a file"
+        )
+    if not output.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{output}: is there already; name another, or give --overwrite")
+    if output.resolve() == source.resolve():
+        raise FileExistsError(f"{output}: is the source itself; name another file")
 
 
 def _check_output(output: Path, source: Path, *, overwrite: bool) -> None:
@@ -163,6 +205,34 @@ def _encoder_of_pipeline(path: Path, component: str | None) -> EncoderShim:
     return next(
         shim for node in pipe.model.walk() for shim in node.shims if isinstance(shim, EncoderShim)
     )
+
+
+def _encoder_of_weights(file: Path) -> EncoderShim:
+    """The encoder in a file that `spacy pretrain` wrote: one of the nodes of a thinc model."""
+    import srsly
+
+    from spacy_bert.models.encoder import build_encoder, encoder_shim
+
+    found = []
+    try:
+        for shims in srsly.msgpack_loads(file.read_bytes())["shims"]:
+            for saved in shims:
+                config = srsly.msgpack_loads(saved)["config"]
+                if "bert" in config and "tokenizer" in config:
+                    found.append(saved)
+    except (ValueError, KeyError, TypeError):
+        pass  # bytes of any other kind
+    if len(found) != 1:
+        raise ValueError(
+            f"{file}: is no file of weights that `spacy pretrain` wrote for an {ARCHITECTURE}; of "
+            "other checkpoints name the directory"
+        )
+    shim = encoder_shim(build_encoder())
+    try:
+        shim.from_bytes(found[0])
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    return shim
 
 
 def _has_encoder(config: Any) -> bool:

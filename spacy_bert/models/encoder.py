@@ -175,7 +175,10 @@ class EncoderShim(TorchShim):
 
     def load(self) -> None:
         """Read the source; what `from_bytes` has filled in is never overwritten."""
-        network, wordpiece = self.source.load()
+        self.take(*self.source.load())
+
+    def take(self, network: BertModel, wordpiece: WordPiece) -> None:
+        """Take a network and its vocabulary."""
         config = {
             "bert": network.config.to_dict(),
             "pooler": network.pooler is not None,
