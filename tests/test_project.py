@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from spacy.cli.init_config import fill_config
 from weasel.schemas import ProjectConfigSchema, validate
 from weasel.util import load_project_config
 
+from spacy_bert.analysis.studies import STUDIES
 from spacy_bert.analysis.summary import TASKS
+from spacy_bert.cli.ablate import ablate
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,6 +91,47 @@ def test_the_gpu_can_be_chosen(tmp_path: Path) -> None:
     pipelines = [line for line in lines if re.match(r"python -m spacy (train|evaluate) ", line)]
     assert len(pipelines) == 20
     assert all("--gpu-id 0" in line for line in pipelines)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_has_a_workflow(project: dict, study: str) -> None:
+    commands = {command["name"]: command for command in project["commands"]}
+    workflow = project["workflows"]["ablations" if study == "tasks" else study]
+    assert workflow[:-1] == ["corpus", "tokenizer", "shards"]
+    command = commands[workflow[-1]]
+    (line,) = command["script"]
+    _, options = line.split(f"python -m spacy bert ablate {study} ablations/{study} ")
+    assert f"ablations/{study}/report" in command["outputs"]
+    named = dict(re.findall(r"--([a-z.-]+) (\S+)", options))
+    for name in ("config", "textcat", "ner"):
+        assert named[name] in command["deps"]
+    assert {named["paths.shards"], named["paths.tokenizer"]} < set(command["deps"])
+    # The command takes the very options.
+    known = inspect.signature(ablate).parameters
+    assert {name.replace("-", "_") for name in named if "." not in name} <= known.keys()
+
+
+def test_studies_can_be_run_at_real_scale(tmp_path: Path) -> None:
+    (tmp_path / "project.yml").write_text((ROOT / "project.yml").read_text(encoding="utf-8"))
+    chosen = {
+        "ablation_config": "base.cfg",
+        "ablation_textcat": "mnli.cfg",
+        "ablation_ner": "conll.cfg",
+        "ablation_steps": 1000000,
+        "ablation_seeds": 5,
+        "ablation_jobs": 1,
+        "gpu_id": 0,
+    }
+    overrides = {f"vars.{name}": value for name, value in chosen.items()}
+    project = load_project_config(tmp_path, overrides=overrides)
+    lines = [line for command in project["commands"] for line in command["script"]]
+    lines = [line for line in lines if " ablate " in line]
+    assert len(lines) == len(STUDIES)
+    shown = (
+        "--config base.cfg --textcat mnli.cfg --ner conll.cfg --data corpus --steps 1000000 "
+        "--seeds 5 --jobs 1 --gpu-id 0 "
+    )
+    assert all(shown in line for line in lines)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -12,6 +12,8 @@ Rows = Sequence[Mapping[str, Any]]
 TRAIN, DEV = "train (smoothed)", "dev"
 _SHARE = alt.Scale(domain=[0, 1])
 _SHARE_AXIS = alt.Axis(format=".1f", tickCount=5)
+_NEAR = alt.Scale(zero=False, nice=True)
+_NEAR_AXIS = alt.Axis(format=".2f", tickCount=6)
 _POINT_SHAPES = ["circle", "diamond", "square", "triangle-up", "cross"]
 
 
@@ -80,17 +82,19 @@ def bars(values: Mapping[str, float], *, title: str, chance: float | None = None
     return alt.layer(*layers).properties(width="container", height=38 * len(values))
 
 
-def seeds(rows: Rows, *, order: Sequence[str], title: str) -> Any:
+def seeds(rows: Rows, *, order: Sequence[str], title: str, from_zero: bool = True) -> Any:
     """A point for every run and a tick at the mean, a line for each system.
 
     Args:
         rows: Mappings with `system`, `score` and `run` (what tells the runs apart).
         order: The systems from top to bottom.
         title: Name of the score.
+        from_zero: Whether the axis goes from 0 to 1, or only over the scores that there are.
     """
+    scale, axis = (_SHARE, _SHARE_AXIS) if from_zero else (_NEAR, _NEAR_AXIS)
     base = alt.Chart(alt.Data(values=list(rows))).encode(
         y=alt.Y("system:N", sort=list(order), title=None, axis=alt.Axis(grid=True)),
-        x=alt.X("score:Q", title=title, scale=_SHARE, axis=_SHARE_AXIS),
+        x=alt.X("score:Q", title=title, scale=scale, axis=axis),
     )
     points = base.mark_point(opacity=0.75).encode(
         tooltip=["system:N", "run:N", alt.Tooltip("score:Q", format=".3f")]
@@ -101,6 +105,29 @@ def seeds(rows: Rows, *, order: Sequence[str], title: str) -> Any:
         text=alt.Text("mean(score):Q", format=".3f")
     )
     return alt.layer(points, tick, label).properties(width="container", height=58 * len(order))
+
+
+def score_curve(rows: Rows, *, order: Sequence[str], title: str) -> Any:
+    """A score against steps of pre-training, a line for each system and a point for every run.
+
+    Args:
+        rows: Mappings with `system`, `step`, `score` and `run` (what tells the runs apart).
+        order: The systems, in the order of the legend.
+        title: Name of the score.
+    """
+    scale = alt.Scale(domain=list(order))
+    shapes = alt.Scale(domain=list(order), range=_POINT_SHAPES[: len(order)])
+    base = alt.Chart(alt.Data(values=list(rows))).encode(
+        x=alt.X("step:Q", title="steps of pre-training", axis=alt.Axis(grid=False, tickMinStep=1)),
+        color=alt.Color("system:N", sort=list(order), scale=scale),
+    )
+    line = base.mark_line().encode(y=alt.Y("mean(score):Q", title=title, scale=_NEAR))
+    points = base.mark_point(opacity=0.75).encode(
+        y=alt.Y("score:Q", title=title, scale=_NEAR, axis=_NEAR_AXIS),
+        shape=alt.Shape("system:N", sort=list(order), scale=shapes),
+        tooltip=["system:N", "step:Q", "run:N", alt.Tooltip("score:Q", format=".3f")],
+    )
+    return alt.layer(line, points).properties(width="container", height=300)
 
 
 def by_label(rows: Rows, *, systems: Sequence[str], title: str) -> Any:

@@ -160,7 +160,7 @@ def results_table(task: Task, results: TaskResults) -> list[dict[str, Any]]:
         seeds = len(runs) if name in results.runs else None
         row: dict[str, Any] = {"system": name, "seeds": seeds}
         for key, title in task.scores.items():
-            values = [_score(scores, key, results.source) for scores in runs.values()]
+            values = [score(scores, key, results.source) for scores in runs.values()]
             row[title] = statistics.mean(values)
             row[f"{title} ±"] = statistics.stdev(values) if len(values) > 1 else None
         rows.append(row)
@@ -205,7 +205,7 @@ def _key_figures(
         task = TASKS[name]
         (key, title), *_ = task.scores.items()
         for system, runs in results.runs.items():
-            mean = statistics.mean(_score(scores, key, results.source) for scores in runs.values())
+            mean = statistics.mean(score(scores, key, results.source) for scores in runs.values())
             note = f"{title} on test, mean of {len(runs)} seeds"
             figures[f"{task.short}: {system}"] = (f"{mean:.1%}", note)
     return figures
@@ -290,7 +290,12 @@ def _all_runs(results: TaskResults) -> dict[str, dict[int, Scores]]:
     return {**results.runs, **{name: {0: scores} for name, scores in results.baselines.items()}}
 
 
-def _score(scores: Scores, key: str, source: str) -> float:
+def score(scores: Scores, key: str, source: str) -> float:
+    """One of the scores that spaCy gives.
+
+    Raises:
+        ValueError: If it is not there; names the source.
+    """
     value = scores.get(key)
     if not isinstance(value, (int, float)):
         raise ValueError(f"{source}: a file has no score {key!r}; evaluate the pipeline again")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from spacy_bert.cli.ablate import ablate
 from spacy_bert.cli.convert import convert
 from spacy_bert.cli.data import data
 from spacy_bert.cli.init_config import init_config
@@ -30,3 +31,4 @@ app.add_typer(data)
 app.command("init-config", no_args_is_help=True)(init_config)
 app.command("baselines", no_args_is_help=True)(baselines)
 app.command("report", no_args_is_help=True)(report)
+app.command("ablate", no_args_is_help=True, context_settings=_FREE_OPTIONS)(ablate)

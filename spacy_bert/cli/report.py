@@ -72,13 +72,14 @@ def report(
         tables = {TASKS[name].title: results_table(TASKS[name], tasks[name]) for name in tasks}
         page = build_report(pretraining, tasks).save(output)
     if pretraining:
-        _print_table("Pre-training, dev set", pretraining_table(pretraining))
+        print_table("Pre-training, dev set", pretraining_table(pretraining))
     for title, rows in tables.items():
-        _print_table(f"{title}, test set", rows)
+        print_table(f"{title}, test set", rows)
     typer.echo(f"\nReport: {page}")
 
 
-def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
+def print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print rows, which have the same columns, as a table."""
     from wasabi.tables import table
 
     from spacy_bert.analysis.report import format_value

@@ -47,8 +47,8 @@ def build_textcat(
     """The architecture `spacy_bert.TextCat.v1`: logits of each label for each Doc.
 
     Args:
-        tok2vec: gives the [CLS] vector of each Doc (`spacy_bert.ClsListener.v1`); named as
-            `nlp.replace_listeners` expects it.
+        tok2vec: gives a vector for each Doc (`spacy_bert.ClsListener.v1`: that of [CLS]); named
+            as `nlp.replace_listeners` expects it.
         nO: number of labels; set when the component is initialized.
     """
     head = build_head(nO, pooler=True)

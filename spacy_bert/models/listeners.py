@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData
 from spacy_transformers.layers import TransformerListener, trfs2arrays
-from thinc.api import Model, chain
+from thinc.api import Model, chain, list2ragged, reduce_mean
 from thinc.types import Floats2d, Ragged
 
-from spacy_bert.models.pooling import pool_cls, pool_first
+from spacy_bert.models.pooling import Piece, pool_cls, pool_first
 
 Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
 EncoderModel: TypeAlias = Model[list[Doc], FullTransformerBatch]
@@ -28,22 +28,31 @@ PRIVATE = {
 }
 
 
-def build_cls_listener(upstream: str = "*") -> Model[list[Doc], Floats2d]:
+def build_cls_listener(upstream: str = "*", piece: Piece = "first") -> Model[list[Doc], Floats2d]:
     """The architecture `spacy_bert.ClsListener.v1`: one [CLS] vector for each Doc.
 
     Args:
         upstream: name of the `bert` component to listen to; "*" is the only one.
+        piece: "first" reads [CLS], "last" the last [SEP] instead, which is what a left-to-right
+            encoder needs: its [CLS] sees nothing but itself.
+
+    Raises:
+        ValueError: if `piece` is another.
     """
-    return _listen(upstream, pool_cls())
+    return _listen(upstream, pool_cls(piece))
 
 
-def build_cls_encoder(encoder: EncoderModel) -> Model[list[Doc], Floats2d]:
+def build_cls_encoder(encoder: EncoderModel, piece: Piece = "first") -> Model[list[Doc], Floats2d]:
     """The architecture `spacy_bert.ClsEncoder.v1`: the same from an encoder of its own.
 
     Args:
         encoder: `spacy_bert.Encoder.v1`.
+        piece: as in `spacy_bert.ClsListener.v1`.
+
+    Raises:
+        ValueError: if `piece` is another.
     """
-    return chain(split(encoder), pool_cls())
+    return chain(split(encoder), pool_cls(piece))
 
 
 def build_token_listener(upstream: str = "*") -> Model[list[Doc], list[Floats2d]]:
@@ -62,6 +71,41 @@ def build_token_encoder(encoder: EncoderModel) -> Model[list[Doc], list[Floats2d
         encoder: `spacy_bert.Encoder.v1`.
     """
     return chain(split(encoder), pool_first())
+
+
+def build_token_mean(tok2vec: Model[list[Doc], list[Floats2d]]) -> Model[list[Doc], Floats2d]:
+    """The architecture `spacy_bert.TokenMean.v1`: the mean of each Doc's tokens, for `TextCat.v1`.
+
+    Args:
+        tok2vec: gives a vector for each token, such as `spacy_bert.TokenListener.v1`, or a
+            `spacy.Tok2Vec.v2` of it and `spacy_bert.BiLSTM.v1`.
+    """
+    mean: Model[list[Floats2d], Floats2d] = chain(list2ragged(), reduce_mean())
+    return Model("token_mean", forward_token_mean, init=init_token_mean, layers=[tok2vec, mean])
+
+
+def init_token_mean(
+    model: Model[list[Doc], Floats2d], X: list[Doc] | None = None, Y: object = None
+) -> None:
+    """Initialize the layer that is read."""
+    model.layers[0].initialize(X=X)
+
+
+def forward_token_mean(
+    model: Model[list[Doc], Floats2d], docs: list[Doc], is_train: bool
+) -> tuple[Array, Callable[[Array], list[Doc]]]:
+    """Docs -> (Docs, width); zeros for a Doc without tokens, and no width if none has any."""
+    if not any(len(doc) for doc in docs):  # no layer behind an encoder can tell its width
+        return model.ops.alloc2f(len(docs), 0), lambda gradient: docs
+    tok2vec, mean = model.layers
+    vectors, backprop_tok2vec = tok2vec(docs, is_train)
+    means, backprop_mean = mean(vectors, is_train)
+
+    def backprop(gradient: Array) -> list[Doc]:
+        backprop_tok2vec(backprop_mean(gradient))
+        return docs
+
+    return means, backprop
 
 
 def build_tok2vec_encoder(

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from spacy_transformers.data_classes import TransformerData
-from thinc.api import Model, Ops
+from thinc.api import Model, Ops, get_array_module
 from thinc.types import Floats2d
 from transformers.file_utils import ModelOutput
 
 Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
 Filled = list[tuple[int, Array]]
+Piece = Literal["first", "last"]
 
 
-def pool_cls() -> Model[list[TransformerData], Floats2d]:
-    """[CLS] of each Doc, the mean over its windows; zeros for a Doc without tokens."""
-    return Model("pool_cls", forward_cls)
+def pool_cls(piece: Piece = "first") -> Model[list[TransformerData], Floats2d]:
+    """One piece of each Doc's windows, their mean; zeros for a Doc without tokens.
+
+    Args:
+        piece: "first" is [CLS]; "last" is the last [SEP], the only piece to which a left-to-right
+            encoder shows the whole window.
+
+    Raises:
+        ValueError: if there is no such piece.
+    """
+    if piece not in get_args(Piece):
+        raise ValueError(f'piece must be "first" ([CLS]) or "last" ([SEP]), got {piece!r}')
+    return Model("pool_cls", forward_cls, attrs={"cls_piece": piece})
 
 
 def forward_cls(
@@ -26,18 +37,30 @@ def forward_cls(
     """(Docs) -> (Docs, width); the backward pass gives gradients for Docs with tokens only."""
     filled, width = _filled(data)
     pooled: Array = model.ops.alloc2f(len(data), width)
+    read = {i: _read_pieces(data[i], model) for i, _ in filled}
     for i, state in filled:
-        pooled[i] = state[:, 0].mean(axis=0)
+        pooled[i] = state[read[i]].mean(axis=0)
 
     def backprop(d_pooled: Array) -> list[TransformerData]:
         gradients = []
         for i, state in filled:
             d_state = model.ops.xp.zeros_like(state)
-            d_state[:, 0] = d_pooled[i] / len(state)
+            d_state[read[i]] = d_pooled[i] / len(state)
             gradients.append(_gradient(data[i], d_state))
         return gradients
 
     return pooled, backprop
+
+
+def _read_pieces(data: TransformerData, model: Model[Any, Any]) -> Any:
+    """Index of the piece to read in each window of (windows, length, width)."""
+    if model.attrs["cls_piece"] == "first":
+        return slice(None), 0
+    mask = data.wordpieces.attention_mask  # windows are padded to the longest of the Doc
+    xp = get_array_module(mask)
+    return model.ops.xp.arange(len(mask)), model.ops.asarray1i(
+        (mask * xp.arange(mask.shape[1])).argmax(axis=1)
+    )
 
 
 def pool_first() -> Model[list[TransformerData], list[Floats2d]]:

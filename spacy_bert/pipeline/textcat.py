@@ -18,7 +18,7 @@ from thinc.api import Model
 from thinc.types import Floats2d
 
 from spacy_bert.models.heads import Head, head_shim
-from spacy_bert.pipeline.upstream import find_encoder, require_encoding
+from spacy_bert.pipeline.upstream import find_encoder, require_encoding, require_informed_piece
 
 Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
 Mode = Literal["exclusive", "multilabel"]
@@ -31,7 +31,11 @@ DEFAULT_CONFIG = {
     "loss_weight": 1.0,
     "model": {
         "@architectures": "spacy_bert.TextCat.v1",
-        "tok2vec": {"@architectures": "spacy_bert.ClsListener.v1", "upstream": "*"},
+        "tok2vec": {
+            "@architectures": "spacy_bert.ClsListener.v1",
+            "upstream": "*",
+            "piece": "first",
+        },
     },
     "scorer": {"@scorers": "spacy_bert.textcat_scorer.v1"},
 }
@@ -178,9 +182,12 @@ class BertTextCategorizer(TextCategorizer):
             positive_label: the positive one of two exclusive labels, for scoring.
 
         Raises:
-            ValueError: if there is no encoder to listen to, or there are too few labels.
+            ValueError: if there is no encoder to listen to, or it is left-to-right and its first
+                piece is read, or there are too few labels.
         """
         encoder = None if nlp is None else find_encoder(self.name, self.model, nlp)
+        if encoder is not None:
+            require_informed_piece(self.name, self.model, encoder)
         if self.mode == "exclusive":
             super().initialize(get_examples, nlp=nlp, labels=labels, positive_label=positive_label)
         elif positive_label is not None:

@@ -40,6 +40,22 @@ def find_encoder(name: str, model: Model[Any, Any], nlp: Language) -> EncoderShi
     )
 
 
+def require_informed_piece(name: str, model: Model[Any, Any], encoder: EncoderShim) -> None:
+    """Refuse to read [CLS] of a left-to-right encoder: it sees no other piece.
+
+    Raises:
+        ValueError: names the setting to change.
+    """
+    if not encoder.network.config.is_decoder:
+        return
+    if any(node.attrs.get("cls_piece") == "first" for node in model.walk()):
+        raise ValueError(
+            f"[components.{name}] reads the first piece, [CLS], but the encoder is left-to-right "
+            "(is_decoder), so that [CLS] sees nothing of the text: set "
+            f'[components.{name}.model.tok2vec] piece = "last"'
+        )
+
+
 def require_encoding(name: str, model: Model[Any, Any], docs: Sequence[Doc]) -> None:
     """Refuse Docs that the shared encoder has not seen: a listener would read zeros.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import torch
 from spacy.language import Language
 from spacy.training import Example
 
+from spacy_bert.bert import BertForPreTraining, load_config, save_pretrained
+from spacy_bert.models.bilstm import build_bilstm
 from spacy_bert.models.encoder import encoder_shim
 from spacy_bert.models.heads import build_module, build_textcat, head_shim, resize_labels
 from spacy_bert.models.listeners import build_cls_listener, private_config
 from spacy_bert.models.optimizer import build_adamw
+from spacy_bert.wordpiece import WordPiece
 from tests.conftest import SENTENCES
 
 
@@ -139,3 +143,100 @@ def test_the_private_config_is_found_inside_of_other_layers() -> None:
     assert found["pooling"] == {"@layers": "reduce_mean.v1"}
     with pytest.raises(ValueError, match=r"place of the listener in spacy.HashEmbedCNN.v2"):
         private_config(encoder, {"@architectures": "spacy.HashEmbedCNN.v2"})
+
+
+def bilstm(**embed: object) -> dict[str, Any]:
+    return {
+        "@architectures": "spacy.Tok2Vec.v2",
+        "embed": {"@architectures": "spacy_bert.TokenListener.v1", **embed},
+        "encode": {
+            "@architectures": "spacy_bert.BiLSTM.v1",
+            "width": 128,
+            "depth": 2,
+            "dropout": 0.1,
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def causal(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A left-to-right checkpoint."""
+    path = tmp_path_factory.mktemp("causal")
+    torch.manual_seed(0)
+    shape = dataclasses.replace(load_config(checkpoint), is_decoder=True)
+    save_pretrained(BertForPreTraining(shape), path)
+    WordPiece.load(checkpoint).save(path)
+    return path
+
+
+def test_a_bilstm_between_listener_and_head(causal: Path, tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("bert", config={"model": {"name": str(causal)}})
+    mean = {"@architectures": "spacy_bert.TokenMean.v1", "tok2vec": bilstm()}
+    nlp.add_pipe("bert_textcat", config={"model": {"tok2vec": mean}})
+    nlp.add_pipe("bert_ner", config={"model": {"tok2vec": bilstm()}})
+    torch.manual_seed(0)
+    optimizer = nlp.initialize(lambda: examples(nlp), sgd=build_adamw(1e-3))
+    assert nlp.get_pipe("bert").listening_components == ["bert_textcat", "bert_ner"]
+    lstm = nlp.get_pipe("bert_ner").model.get_ref("tok2vec").get_ref("encode")
+    (shim,) = [shim for node in lstm.walk() for shim in node.shims]
+    before = {name: p.detach().clone() for name, p in shim.module.named_parameters()}
+    encoder = encoder_shim(nlp.get_pipe("bert").model)
+    embeddings = encoder.network.embeddings.piece.weight.detach().clone()
+    for _ in range(30):
+        losses = nlp.update(examples(nlp), sgd=optimizer, losses={})
+    assert losses["bert_textcat"] < 0.2
+    assert losses["bert_ner"] < 0.2
+    assert all((p != before[name]).any() for name, p in shim.module.named_parameters())
+    assert (encoder.network.embeddings.piece.weight != embeddings).any()
+
+    texts = [*SENTENCES, "two  spaces", " ", ""]
+    expected = [seen(nlp, text) for text in texts]
+    nlp.to_disk(tmp_path / "shared")
+    loaded = spacy.load(tmp_path / "shared")
+    assert [seen(loaded, text) for text in texts] == expected
+    loaded.replace_listeners("bert", "bert_ner", ["model.tok2vec.embed"])
+    loaded.replace_listeners("bert", "bert_textcat", ["model.tok2vec.tok2vec.embed"])
+    loaded.remove_pipe("bert")
+    loaded.to_disk(tmp_path / "private")
+    assert [seen(spacy.load(tmp_path / "private"), text) for text in texts] == expected
+    # Each Doc by itself is what it is among others, whatever their lengths.
+    cats = [doc.cats for doc in nlp.pipe(texts)]
+    for found, (alone, *_) in zip(cats, expected, strict=True):
+        assert found == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"width": 7}, "width must be even"), ({"depth": 0}, "depth"), ({"dropout": 1.0}, "dropout")],
+)
+def test_a_bilstm_out_of_range(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_bilstm(**{"width": 8, **options})
+
+
+def test_a_left_to_right_encoder_is_read_at_its_last_piece(causal: Path, tmp_path: Path) -> None:
+    def pipeline(**options: str) -> Language:
+        nlp = spacy.blank("en")
+        nlp.add_pipe("bert", config={"model": {"name": str(causal)}})
+        listener = {"@architectures": "spacy_bert.ClsListener.v1", **options}
+        nlp.add_pipe("bert_textcat", config={"model": {"tok2vec": listener}})
+        return nlp
+
+    nlp = pipeline()
+    with pytest.raises(ValueError, match=r"bert_textcat.model.tok2vec\] piece = .last."):
+        nlp.initialize(lambda: examples(nlp))
+    nlp = pipeline(piece="last")
+    torch.manual_seed(0)
+    optimizer = nlp.initialize(lambda: examples(nlp), sgd=build_adamw(1e-3))
+    for _ in range(30):
+        losses = nlp.update(examples(nlp), sgd=optimizer, losses={})
+    assert losses["bert_textcat"] < 0.3  # from [CLS] alone it could not fall below ln 2
+    expected = [nlp(text).cats for text in SENTENCES]
+    nlp.to_disk(tmp_path / "shared")
+    loaded = spacy.load(tmp_path / "shared")
+    loaded.replace_listeners("bert", "bert_textcat", ["model.tok2vec"])
+    loaded.remove_pipe("bert")
+    loaded.to_disk(tmp_path / "private")
+    assert loaded.config["components"]["bert_textcat"]["model"]["tok2vec"]["piece"] == "last"
+    assert [spacy.load(tmp_path / "private")(text).cats for text in SENTENCES] == expected

@@ -38,6 +38,28 @@ def test_cls_is_the_mean_over_windows_and_zero_without_tokens() -> None:
     assert np.count_nonzero(d_one[:, 1:]) == np.count_nonzero(d_three[:, 1:]) == 0
 
 
+@pytest.mark.parametrize("lengths", [[5], [5, 3, 4]])
+def test_the_last_piece_is_that_before_the_padding(lengths: list[int]) -> None:
+    states = normal(len(lengths), 5, 4)
+    mask = np.array([[1.0] * n + [0.0] * (5 - n) for n in lengths], dtype="f")
+    read = data(states)
+    read.wordpieces.attention_mask = mask
+    pooled, backprop = pool_cls("last")([TransformerData.empty(), read], True)
+    last = [n - 1 for n in lengths]
+    rows = np.arange(len(lengths))
+    expected = states[rows, last].mean(axis=0)
+    np.testing.assert_allclose(pooled, np.stack([np.zeros(4), expected]), rtol=1e-6)
+    (gradient,) = backprop(pooled)
+    d_states = gradient.model_output.last_hidden_state
+    np.testing.assert_allclose(d_states[rows, last], np.tile(expected / len(rows), (len(rows), 1)))
+    assert np.count_nonzero(d_states.any(axis=2)) == len(rows)
+
+
+def test_another_piece_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"piece must be .first. .* or .last. .*, got .middle."):
+        pool_cls("middle")  # type: ignore[arg-type]
+
+
 # Tokens of several pieces, without one (white space), and two that begin in the same piece.
 ALIGN = [[1, 2], [], [3], [3, 4], [7]]
 

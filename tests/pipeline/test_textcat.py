@@ -129,6 +129,7 @@ def test_empty_docs_and_batches(checkpoint: Path) -> None:
 
 
 def test_works_with_a_frozen_encoder(checkpoint: Path) -> None:
+    torch.manual_seed(0)
     nlp, _ = pipeline(checkpoint)
     texts = [f"the {word}" for word in ANIMALS + PARTS]
     golds = [{"A": float(i < 2), "B": float(i >= 2)} for i in range(4)]

@@ -1,0 +1,117 @@
+"""The fine-tuning config of an arm: the user's, with another start and another reading of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spacy.util import load_config
+from thinc.api import Config
+
+from spacy_bert.analysis.studies import Measure, Reading
+from spacy_bert.bert import load_config as load_bert_config
+
+FACTORIES = {"textcat": "bert_textcat", "ner": "bert_ner"}
+_CLS = "spacy_bert.ClsListener.v1"
+_TOKENS = "spacy_bert.TokenListener.v1"
+_BILSTM_LAYERS = 2  # as in the feature-based approach (Devlin et al. 2018, section 5.3)
+
+
+def arm_config(
+    file: Path,
+    measure: Measure,
+    reading: Reading,
+    *,
+    checkpoint: Path,
+    pretrained: bool,
+    data: Path,
+    seed: int,
+) -> Config:
+    """The config to train an arm with; it names all that it reads.
+
+    Args:
+        file: Config with components of the factories "bert" and that of the task.
+        measure: The task.
+        reading: How the head reads the encoder.
+        checkpoint: Hugging Face directory to start from.
+        pretrained: Whether its weights are taken, or its shape and vocabulary alone.
+        data: Directory of `train.spacy` and `dev.spacy`.
+        seed: Of `[training]`.
+
+    Raises:
+        ValueError: If the file is no such config; names it and the section.
+    """
+    config = read_config(file, measure)
+    encoder, head = _components(config, file, measure)
+    shape = load_bert_config(checkpoint)
+    encoder["model"] |= {
+        "name": str(checkpoint), "config": None, "vocab": None, "pretrained": pretrained,
+    }  # fmt: skip
+    if measure.is_feature_based:
+        encoder["model"]["frozen_layers"] = shape.num_hidden_layers
+        reading = "bilstm"
+    if reading == "last" and measure.task == "textcat":
+        head["model"]["tok2vec"]["piece"] = "last"
+    elif reading == "bilstm":
+        head["model"]["tok2vec"] = _bilstm(measure, width=shape.hidden_size)
+    config["paths"] |= {
+        "encoder": str(checkpoint),
+        "train": str(data / "train.spacy"),
+        "dev": str(data / "dev.spacy"),
+    }
+    config["training"]["seed"] = seed
+    return config.interpolate()
+
+
+def read_config(file: Path, measure: Measure) -> Config:
+    """Read a fine-tuning config and see that arms can be made of it.
+
+    Raises:
+        ValueError: If not; names the file and the section.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file}: no such config file")
+    try:
+        config: Config = load_config(file, interpolate=False)
+    except ValueError as error:
+        raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
+    _, head = _components(config, file, measure)
+    wanted = _CLS if measure.task == "textcat" else _TOKENS
+    if head.get("model", {}).get("tok2vec", {}).get("@architectures") != wanted:
+        raise ValueError(
+            f"{file}: the {head['factory']} component must read {wanted} (model.tok2vec), which "
+            "arms replace"
+        )
+    for name in ("train", "dev"):
+        if config.get("corpora", {}).get(name, {}).get("path") != f"${{paths.{name}}}":
+            raise ValueError(f"{file}: [corpora.{name}] path must be ${{paths.{name}}}")
+    return config
+
+
+def _components(
+    config: Config, file: Path, measure: Measure
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for component in config.get("components", {}).values():
+        found[component.get("factory", "")] = component
+    for factory in ("bert", FACTORIES[measure.task]):
+        if factory not in found:
+            raise ValueError(f'{file}: has no component of the factory "{factory}"')
+    return found["bert"], found[FACTORIES[measure.task]]
+
+
+def _bilstm(measure: Measure, *, width: int) -> dict[str, Any]:
+    """A fresh BiLSTM over the tokens, and for whole Docs the mean of what it gives."""
+    layers = {
+        "@architectures": "spacy.Tok2Vec.v2",
+        "embed": {"@architectures": _TOKENS, "upstream": "*"},
+        "encode": {
+            "@architectures": "spacy_bert.BiLSTM.v1",
+            "width": width,
+            "depth": _BILSTM_LAYERS,
+            "dropout": 0.1,
+        },
+    }
+    if measure.task == "ner":
+        return layers
+    return {"@architectures": "spacy_bert.TokenMean.v1", "tok2vec": layers}
