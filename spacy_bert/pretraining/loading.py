@@ -71,7 +71,7 @@ class _Parcel(NamedTuple):
 
     def unwrap(self) -> PreTrainingBatch:
         """The batch, its tensors views of the one that came."""
-        parts = torch.split(self.numbers, self.sizes)
+        parts = torch.split(self.numbers, list(self.sizes))
         pieces, positions, segments, masked, targets, lengths = parts[:6]
         return PreTrainingBatch(
             packed=PackedBatch(
