@@ -1,14 +1,15 @@
 """The pre-training config: a file in spaCy's style, read with confection and checked.
 
 Sections: `[paths]` (free, to be named as `${paths.x}`), `[model]` (fields of `BertConfig`, or
-`preset`; or `checkpoint`, to go on from one), `[data]`, `[masking]`, `[training]` and `[phases]`. A
-field left out has the paper's value.
+`preset`; or `checkpoint`, to go on from one), `[data]`, `[masking]`, `[training]`, `[phases]`
+and `[tracking]`. A field left out has the paper's value.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from configparser import Error as ConfigParserError
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from spacy_bert.bert import BertConfig, load_config
 from spacy_bert.pretraining.batches import OBJECTIVES, BatchSettings, Objective
 from spacy_bert.pretraining.masking import Masking
 from spacy_bert.pretraining.phases import Phase, PhaseSettings, plan_phases
+from spacy_bert.pretraining.tracking import TrackingSettings
 
-SECTIONS = ("paths", "model", "data", "masking", "training", "phases")
+SECTIONS = ("paths", "model", "data", "masking", "training", "phases", "tracking")
 PRECISIONS = ("auto", "fp32", "bf16")
 _TYPE_NAMES = {
     bool: "true or false",
@@ -149,6 +151,7 @@ class PretrainConfig:
         masking: Section `[masking]`.
         training: Section `[training]`.
         phasing: Section `[phases]`.
+        tracking: Section `[tracking]`.
         text: The config as a file, overrides included, so that a run can be repeated.
     """
 
@@ -158,6 +161,7 @@ class PretrainConfig:
     masking: Masking
     training: TrainingSettings
     phasing: PhaseSettings
+    tracking: TrackingSettings
     text: str
 
     @property
@@ -184,10 +188,14 @@ class PretrainConfig:
         path = Path(path)
         if not path.is_file():
             raise ValueError(f"{path}: no such config file")
+        text = path.read_text(encoding="utf8")
+        # confection overrides fields of sections that are there, and no others.
+        named = {name.partition(".")[0] for name in overrides or {}}
+        for name in named.intersection(SECTIONS):
+            if not re.search(rf"^\[{name}\]", text, re.MULTILINE):
+                text += f"\n[{name}]\n"
         try:
-            raw = Config().from_str(
-                path.read_text(encoding="utf8"), overrides=dict(overrides or {})
-            )
+            raw = Config().from_str(text, overrides=dict(overrides or {}))
             return cls._from_sections(raw)
         except (ValueError, ConfigParserError) as error:
             raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
@@ -217,6 +225,7 @@ class PretrainConfig:
             masking=_section(raw, "masking", Masking),
             training=training,
             phasing=phasing,
+            tracking=_section(raw, "tracking", TrackingSettings),
             text=raw.to_str(),
         )
 

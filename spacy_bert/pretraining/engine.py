@@ -38,6 +38,7 @@ from spacy_bert.pretraining.shards import Shards
 from spacy_bert.pretraining.signals import Stop, stop_signals
 from spacy_bert.pretraining.start import start_model
 from spacy_bert.pretraining.throughput import flops_per_piece, peak_flops
+from spacy_bert.pretraining.tracking import start_trackers
 from spacy_bert.wordpiece import WordPiece
 
 CONFIG_FILE = "config.cfg"
@@ -102,7 +103,12 @@ def _pretrain(
         with replacing(output / CONFIG_FILE) as temporary:
             temporary.write_text(config.text, encoding="utf8")
     steps, first_step = config.training.steps, run.progress.step
-    log = TrainingLog(output / LOG_FILE, first_step=first_step, steps=steps, process=process)
+    trackers = (
+        start_trackers(config.tracking, output, first_step=first_step) if process.is_main else []
+    )
+    log = TrainingLog(
+        output / LOG_FILE, first_step=first_step, steps=steps, process=process, trackers=trackers
+    )
     with log, stop_signals() as stop:
         for phase in config.phases:
             run.train(phase, log, stop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, TextIO
@@ -18,6 +18,7 @@ from spacy_bert.pretraining.batches import Place, PreTrainingBatch
 from spacy_bert.pretraining.checkpoints import Progress
 from spacy_bert.pretraining.distributed import Process
 from spacy_bert.pretraining.objective import Losses
+from spacy_bert.pretraining.tracking import Tracker
 
 
 class Means(NamedTuple):
@@ -108,12 +109,20 @@ class Meter:
 
 
 class TrainingLog:
-    """Writes `log.jsonl` line by line and keeps a progress bar (only on a terminal).
+    """Writes `log.jsonl` line by line, tells trackers, and keeps a bar (only on a terminal).
 
     Of several processes only the main one has a file and a bar.
     """
 
-    def __init__(self, file: Path, *, first_step: int, steps: int, process: Process) -> None:
+    def __init__(
+        self,
+        file: Path,
+        *,
+        first_step: int,
+        steps: int,
+        process: Process,
+        trackers: Sequence[Tracker] = (),
+    ) -> None:
         """Open the log; lines behind `first_step`, of a run that goes on, are dropped."""
         self._stream: TextIO | None = None
         if process.is_main:
@@ -130,6 +139,7 @@ class TrainingLog:
             dynamic_ncols=True,
         )
         self._is_main = process.is_main
+        self._trackers = trackers
 
     def __enter__(self) -> TrainingLog:
         """Give the log itself."""
@@ -145,12 +155,16 @@ class TrainingLog:
         if self._stream is not None:
             self._stream.close()
         self._bar.close()
+        for tracker in self._trackers:
+            tracker.close()
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Add a line of figures at a step."""
         if self._stream is not None:
             self._stream.write(json.dumps({"step": step, **figures}) + "\n")
             self._stream.flush()
+            for tracker in self._trackers:
+                tracker.add(step, figures)
             self._bar.set_postfix({name: f"{value:.4g}" for name, value in figures.items()})
 
     def advance(self) -> None:
