@@ -104,17 +104,29 @@ def load_whole(directory: str | Path) -> tuple[BertModel | BertForPreTraining, l
     return model, sorted(left)
 
 
-def save_pretrained(model: BertModel | BertForPreTraining, directory: str | Path) -> None:
+def save_pretrained(
+    model: BertModel | BertForPreTraining,
+    directory: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """Write `config.json` and `model.safetensors` under Hugging Face's names.
 
     `transformers.BertForPreTraining.from_pretrained` (or `BertModel`) reads the result. Each file
     is complete or absent: it is written beside its place and renamed.
+
+    Args:
+        model: the network.
+        directory: where to; made if need be.
+        dtype: of the weights in the file; `torch.bfloat16` halves it. Reading makes fp32 of them.
     """
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)
     saved = _saved_tensors(model).items()
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in saved}
+    tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in saved}
     config = model.config.to_hf()
+    if dtype != torch.float32:
+        config["torch_dtype"] = str(dtype).removeprefix("torch.")
     if isinstance(model, BertModel):
         config["architectures"] = ["BertModel"]
     with replacing(path / WEIGHTS_FILE) as temporary:

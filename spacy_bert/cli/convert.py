@@ -38,6 +38,9 @@ def convert(
         str | None,
         typer.Option(help="Component whose encoder is meant, if a pipeline has several."),
     ] = None,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="Weights of 16 bits: half the size, a little rounded.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what stands at OUTPUT.")
     ] = False,
@@ -55,7 +58,7 @@ def convert(
     with one_line_errors():
         from spacy_bert.models.conversion import convert as run
 
-        done = run(source, output, cased=cased, component=component, overwrite=overwrite)
+        done = run(source, output, cased=cased, component=component, bf16=bf16, overwrite=overwrite)
     config = done.config
     typer.echo(
         f"{output}: {config.num_hidden_layers} layers, hidden size {config.hidden_size}, "

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from spacy_bert.bert import BertConfig, BertForPreTraining, BertModel, save_pretrained
 from spacy_bert.bert.checkpoint import CONFIG_FILE, load_whole
 from spacy_bert.files import replacing, replacing_directory
@@ -54,6 +56,7 @@ def convert(
     *,
     cased: bool | None = None,
     component: str | None = None,
+    bf16: bool = False,
     overwrite: bool = False,
 ) -> Conversion:
     """Write a BERT as a Hugging Face directory or a file of weights, complete or not at all.
@@ -70,6 +73,7 @@ def convert(
         output: the directory to write, or the file, if its name ends in ".bin".
         cased: whether case matters; None goes by the tokenizer's files (see `WordPiece.load`).
         component: which component's encoder is meant, if a pipeline has several.
+        bf16: write weights of 16 bits, half the size; whoever reads them gets fp32 again.
         overwrite: replace a checkpoint, or a file of weights, that stands at `output`.
 
     Raises:
@@ -80,6 +84,8 @@ def convert(
     to_file = output.suffix == WEIGHTS_SUFFIX
     check = _check_output_file if to_file else _check_output
     check(output, Path(source), overwrite=overwrite)
+    if bf16 and to_file:
+        raise ValueError(f"{output}: only directories are written with --bf16; leave it out")
     model, wordpiece, left_behind = _read(source, cased=cased, component=component)
     if len(wordpiece) > model.config.vocab_size:
         raise ValueError(
@@ -91,7 +97,7 @@ def convert(
         _write_weights(model, wordpiece, output)
     else:
         with replacing_directory(output) as temporary:
-            save_pretrained(model, temporary)
+            save_pretrained(model, temporary, dtype=torch.bfloat16 if bf16 else torch.float32)
             wordpiece.save(temporary, model_max_length=model.config.max_position_embeddings)
     heads = isinstance(model, BertForPreTraining)
     return Conversion(

@@ -385,3 +385,25 @@ def test_a_real_encoder_gives_the_same_states(tmp_path: Path) -> None:
         assert torch.equal(one, other), name
     ours, theirs = (BertTokenizerFast.from_pretrained(path) for path in (tmp_path / "out", MINILM))
     assert ours(SENTENCES).input_ids == theirs(SENTENCES, truncation=False).input_ids
+
+
+def test_16_bits_are_half_the_size_and_rounded_alone(checkpoint: Path, tmp_path: Path) -> None:
+    convert(checkpoint, tmp_path / "fp32")
+    convert(checkpoint, tmp_path / "bf16", bf16=True)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("fp32", "bf16")]
+    assert sizes[1] < 0.55 * sizes[0]
+    assert {t.dtype for t in load_file(tmp_path / "bf16" / "model.safetensors").values()} == {
+        torch.bfloat16
+    }
+    before, after = (load_pretraining(tmp_path / name).state_dict() for name in ("fp32", "bf16"))
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor.bfloat16().float()), name
+    hf = hf_load(HfForPreTraining, tmp_path / "bf16")
+    weight = hf.bert.embeddings.word_embeddings.weight
+    assert torch.equal(weight.float(), after["bert.embeddings.piece.weight"])
+
+
+def test_16_bits_are_for_directories(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--bf16"):
+        convert(checkpoint, tmp_path / "weights.bin", bf16=True)
+    assert not list(tmp_path.glob("weights*"))
