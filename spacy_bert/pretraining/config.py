@@ -210,8 +210,8 @@ class PretrainConfig:
         phasing = _section(raw, "phases", PhaseSettings)
         phases = plan_phases(phasing, data, training)
         model, checkpoint = _model(raw)
-        if training.objective == "ltr":
-            model = dataclasses.replace(model, is_decoder=True)
+        # Also of a checkpoint: to begin left to right and go on with masks is a way to train.
+        model = dataclasses.replace(model, is_decoder=training.objective == "ltr")
         longest = max(phase.data.sequence_length for phase in phases)
         if longest > model.max_position_embeddings:
             raise ValueError(
@@ -318,6 +318,8 @@ def _model(raw: Mapping[str, Any]) -> tuple[BertConfig, Path | None]:
     values = dict(raw.get("model", {}))
     if "vocab_size" in values:
         raise ValueError("[model] vocab_size is decided by the tokenizer; leave it out")
+    if "is_decoder" in values:
+        raise ValueError("[model] is_decoder is decided by [training] objective; leave it out")
     checkpoint = values.pop("checkpoint", None)
     try:
         if checkpoint is None:

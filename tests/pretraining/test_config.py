@@ -96,6 +96,11 @@ def test_other_arguments_are_refused(arguments, message):
         ('preset = "tiny"', 'preset = "giant"', r"\[model\] Unknown BERT preset 'giant'"),
         ('preset = "tiny"', "widht = 3", r"\[model\] BertConfig has no field 'widht'"),
         ('preset = "tiny"', "vocab_size = 3", r"\[model\] vocab_size is decided by the tokenizer"),
+        (
+            'preset = "tiny"',
+            "is_decoder = true",
+            r"\[model\] is_decoder is decided by \[training\]",
+        ),
         ("[training]", "[trainign]", r"\[trainign\] is no known section"),
         ("${paths.shards}", "${paths.nope}", "paths.nope"),
         ("[paths]", "", "no section headers"),

@@ -102,6 +102,27 @@ def test_a_run_goes_on_from_a_checkpoint(checkpoint, tmp_path, shard_directory, 
     )
 
 
+def test_the_objective_decides_the_direction_of_attention(
+    checkpoint, tmp_path, shard_directory, wordpiece
+):
+    directory, old = checkpoint
+    fields = f'checkpoint = "{directory}"'
+    config = write(tmp_path, shard_directory, wordpiece, fields)
+    assert not config.model.is_decoder
+    ltr = PretrainConfig.load(tmp_path / "pretrain.cfg", {"training.objective": "ltr"})
+    assert ltr.model.is_decoder
+    begun = start_model(ltr.model, wordpiece, checkpoint=directory, seed=0)
+    assert begun.config.is_decoder
+    save_pretrained(begun, tmp_path / "begun")
+    wordpiece.save(tmp_path / "begun")
+    # What began left to right goes on with masks.
+    config = write(tmp_path, shard_directory, wordpiece, f'checkpoint = "{tmp_path / "begun"}"')
+    assert not config.model.is_decoder
+    assert not start_model(
+        config.model, wordpiece, checkpoint=config.checkpoint, seed=0
+    ).config.is_decoder
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
