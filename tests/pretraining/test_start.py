@@ -105,7 +105,7 @@ def test_a_run_goes_on_from_a_checkpoint(checkpoint, tmp_path, shard_directory, 
 def test_the_objective_decides_the_direction_of_attention(
     checkpoint, tmp_path, shard_directory, wordpiece
 ):
-    directory, old = checkpoint
+    directory, _ = checkpoint
     fields = f'checkpoint = "{directory}"'
     config = write(tmp_path, shard_directory, wordpiece, fields)
     assert not config.model.is_decoder
