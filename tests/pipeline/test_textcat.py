@@ -245,7 +245,7 @@ def test_wrong_multilabel_settings_are_refused(checkpoint: Path) -> None:
     with pytest.raises(ConfigValidationError, match="bert_textcat -> mode"):
         pipeline(checkpoint, mode="ordinal")
     nlp, textcat = pipeline(checkpoint, mode="multilabel")
-    with pytest.raises(ValueError, match='mode must be "exclusive" or "multilabel"'):
+    with pytest.raises(ValueError, match='mode must be one of "exclusive", "multilabel", "reg'):
         BertTextCategorizer(nlp.vocab, textcat.model, mode="ordinal", scorer=None)
     with pytest.raises(ValueError, match="positive_label needs two classes"):
         textcat.initialize(lambda: several(nlp), nlp=nlp, positive_label="ANIMAL")
