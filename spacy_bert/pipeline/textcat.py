@@ -176,7 +176,8 @@ class BertTextCategorizer(TextCategorizer):
         validate_examples(examples, "BertTextCategorizer.get_loss")
         self._validate_categories(examples)
         ops = self.model.ops
-        truths, known = (ops.asarray(array) for array in self._examples_to_truth(examples))
+        gold = cast(tuple[Array, Array], self._examples_to_truth(examples))
+        truths, known = map(ops.asarray, gold)
         weights = ops.asarray1f([self.class_weights.get(label, 1.0) for label in self.labels])
         if self.mode == "exclusive":
             loss, gradient = softmax_loss(ops, scores, truths, weights)

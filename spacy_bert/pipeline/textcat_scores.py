@@ -108,13 +108,9 @@ def _score_exclusive(golds: np.ndarray, guesses: np.ndarray) -> dict[str, float 
 def _score_several(golds: np.ndarray, guesses: np.ndarray) -> dict[str, float | None]:
     known = ~np.isnan(golds)
     exact = ((golds == guesses) | ~known).all(axis=1)
-    columns = zip(golds.T, guesses.T, known.T, strict=True)
-    return {
-        "cats_acc": _mean(exact[known.any(axis=1)]),
-        "cats_mcc": _mean(
-            [correlation(g[k], p[k].astype(float)) for g, p, k in columns if k.any()]
-        ),
-    }
+    columns = zip(golds.T, guesses.T.astype(float), known.T, strict=True)
+    mcc = [correlation(gold[k], guess[k]) for gold, guess, k in columns if k.any()]
+    return {"cats_acc": _mean(exact[known.any(axis=1)]), "cats_mcc": _mean(mcc)}
 
 
 def _score_regression(golds: np.ndarray, guesses: np.ndarray) -> dict[str, Any]:
