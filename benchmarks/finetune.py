@@ -10,9 +10,9 @@
     conll2003  DIR has eng.train, eng.testa, eng.testb; entity F1 on testa and testb
     conll2003-joined  the same data, trained on neighbours joined to texts of all lengths
 
-`--encoder` is a BERT checkpoint directory; with `--random-start` only its shape and vocabulary are
-taken. Batch 32, 3 epochs, learning rate 5e-5, warm-up 10 %, no search for the best checkpoint. Prints
-one JSON line for each seed.
+`--encoder` is a BERT checkpoint directory; `--random-start` takes its shape and vocabulary only.
+Batch 32, 3 epochs, learning rate 5e-5, warm-up 10 %, no search for the best checkpoint. Prints one
+JSON line for each seed.
 """
 
 from __future__ import annotations
