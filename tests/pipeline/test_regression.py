@@ -46,7 +46,7 @@ def test_learns_the_scores_of_pairs_and_survives_the_round_trip(
 ) -> None:
     nlp, textcat = pipeline(checkpoint, mode="regression")
     examples = scored(nlp)
-    losses = train(nlp, examples, 120)
+    losses = train(nlp, examples, 120, rate=1e-3)
     assert losses["bert_textcat"] < 0.1
     assert textcat.labels == ("score",)
     scores = nlp.evaluate(examples)

@@ -43,9 +43,11 @@ def pairs(nlp: Language) -> list[Example]:
     return examples
 
 
-def train(nlp: Language, examples: list[Example], steps: int) -> dict[str, float]:
+def train(
+    nlp: Language, examples: list[Example], steps: int, rate: float = 2e-3
+) -> dict[str, float]:
     torch.manual_seed(0)
-    optimizer = nlp.initialize(lambda: examples, sgd=build_adamw(2e-3))
+    optimizer = nlp.initialize(lambda: examples, sgd=build_adamw(rate))
     losses: dict[str, float] = {}
     for _ in range(steps):
         losses = nlp.update(examples, sgd=optimizer, losses={})
