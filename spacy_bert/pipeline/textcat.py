@@ -198,6 +198,8 @@ class BertTextCategorizer(TextCategorizer):
     ) -> None:
         """Find the labels, draw the head's weights, take over the encoder's pre-trained pooler.
 
+        Of real values, the head begins with the means of the sample.
+
         Args:
             get_examples: gives a representative sample of the training data.
             nlp: the pipeline, in which the encoder is looked for.
