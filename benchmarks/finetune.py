@@ -3,26 +3,31 @@
     python benchmarks/finetune.py TASK --data DIR --encoder DIR --seed 1 --output result.json
 
     mrpc       DIR has GLUE MRPC's train.tsv and dev.tsv; accuracy and F1 on dev
-    sst2       DIR has GLUE SST-2's train.tsv and dev.tsv; 20,000 shuffled training rows; accuracy
+    sst2       GLUE SST-2, likewise; 20,000 shuffled training rows; accuracy and F1
+    rte        GLUE RTE; accuracy
+    cola       GLUE CoLA; Matthews' correlation and accuracy
+    stsb       GLUE STS-B; Pearson's and Spearman's correlation
     conll2003  DIR has eng.train, eng.testa, eng.testb; entity F1 on testa and testb
     conll2003-joined  the same data, trained on neighbours joined to texts of all lengths
 
-`--encoder` is a BERT checkpoint directory. Batch 32, 3 epochs, learning rate 5e-5, warm-up 10 %, no
-search for the best checkpoint. Prints one JSON line for each seed.
+`--encoder` is a BERT checkpoint directory; `--random-start` takes its shape and vocabulary only.
+Batch 32, 3 epochs, learning rate 5e-5, warm-up 10 %, no search for the best checkpoint. Prints one
+JSON line for each seed.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import spacy
 from spacy.cli.train import train
@@ -31,9 +36,11 @@ from spacy.tokens import Doc, DocBin
 from spacy.training import Corpus
 from spacy.training.converters import conll_ner_to_docs
 
-import spacy_bert
+from spacy_bert.datasets.glue import TASKS as GLUE
+from spacy_bert.datasets.glue import find_files, read_split
+from spacy_bert.datasets.writing import BadRows
 
-BATCH, EPOCHS, WARMUP = 32, 3, 0.1
+BATCH, EPOCHS, RATE, WARMUP = 32, 3, 5e-5, 0.1
 SST2_ROWS = 20_000
 
 Docs = Iterable[Doc]
@@ -41,47 +48,29 @@ Docs = Iterable[Doc]
 
 @dataclass(frozen=True)
 class Task:
-    """A task: the splits of its data as Docs, and how a trained pipeline is scored."""
+    """A task: the splits of its data as Docs, how it is trained, and how a pipeline is scored."""
 
     config: str
     read: Callable[[Path], dict[str, Docs]]
     score: Callable[[Language, Path], dict[str, float]]
+    overrides: dict[str, Any] = field(default_factory=dict)
 
 
-def read_tsv(file: Path) -> Iterator[dict[str, str]]:
-    """Rows of a GLUE file, whose quotes mean nothing."""
-    with file.open(encoding="utf8", newline="") as lines:
-        yield from csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
-def read_mrpc(data: Path) -> dict[str, Docs]:
-    """Each pair is a Doc of two segments."""
-    nlp = spacy.blank("en")
-
-    def pairs(split: str) -> Iterator[Doc]:
-        for row in read_tsv(data / f"{split}.tsv"):
-            doc = spacy_bert.join(nlp, row["#1 String"], row["#2 String"])
-            same = row["Quality"] == "1"
-            doc.cats = {"positive": float(same), "negative": float(not same)}
-            yield doc
-
-    return {"train": pairs("train"), "dev": pairs("dev")}
+def read_glue(name: str, data: Path) -> dict[str, Docs]:
+    """The training and the development set of a task of GLUE."""
+    nlp, task = spacy.blank("en"), GLUE[name]
+    files = find_files(task, data)
+    return {
+        split: read_split(nlp, task, split, files[split], BadRows()) for split in ("train", "dev")
+    }
 
 
 def read_sst2(data: Path) -> dict[str, Docs]:
     """The first rows of the training set, shuffled, and the whole development set."""
-    nlp = spacy.blank("en")
-
-    def sentences(rows: Iterable[dict[str, str]]) -> Iterator[Doc]:
-        for row in rows:
-            doc = nlp.make_doc(row["sentence"])
-            positive = row["label"] == "1"
-            doc.cats = {"positive": float(positive), "negative": float(not positive)}
-            yield doc
-
-    rows = list(read_tsv(data / "train.tsv"))
+    splits = read_glue("sst2", data)
+    rows = list(splits["train"])
     random.Random(0).shuffle(rows)
-    return {"train": sentences(rows[:SST2_ROWS]), "dev": sentences(read_tsv(data / "dev.tsv"))}
+    return {**splits, "train": rows[:SST2_ROWS]}
 
 
 def read_conll2003(data: Path) -> dict[str, Docs]:
@@ -102,19 +91,21 @@ def sentences(file: Path) -> Iterator[Doc]:
             yield sentence.as_doc()
 
 
-def score_cats(nlp: Language, folder: Path) -> dict[str, float]:
+def score_dev(nlp: Language, folder: Path) -> dict[str, Any]:
+    """All scores of spaCy and ours on dev."""
+    return nlp.evaluate(list(Corpus(folder / "dev.spacy")(nlp)))
+
+
+def score_positive(label: str, nlp: Language, folder: Path) -> dict[str, float]:
     """Accuracy, and F1 of the positive class, on dev."""
-    golds = list(DocBin().from_disk(folder / "dev.spacy").get_docs(nlp.vocab))
-    texts = (gold.text for gold in golds)
-    pairs = [
-        (gold.cats["positive"] > 0.5, doc.cats["positive"] > 0.5)
-        for gold, doc in zip(golds, nlp.pipe(texts), strict=True)
-    ]
-    hits = sum(gold and guess for gold, guess in pairs)
-    return {
-        "acc": sum(gold == guess for gold, guess in pairs) / len(pairs),
-        "f1": 2 * hits / sum(gold + guess for gold, guess in pairs),
-    }
+    scores = score_dev(nlp, folder)
+    return {"acc": scores["cats_acc"], "f1": scores["cats_f_per_type"][label]["f"]}
+
+
+def score_cats(keys: dict[str, str], nlp: Language, folder: Path) -> dict[str, float]:
+    """Some scores on dev, by the names that the result has for them."""
+    scores = score_dev(nlp, folder)
+    return {name: scores[key] for name, key in keys.items()}
 
 
 def score_ents(nlp: Language, folder: Path) -> dict[str, float]:
@@ -126,15 +117,36 @@ def score_ents(nlp: Language, folder: Path) -> dict[str, float]:
     return scores
 
 
+TEXTCAT = "finetune_textcat.cfg"
 TASKS = {
-    "mrpc": Task("finetune_textcat.cfg", read_mrpc, score_cats),
-    "sst2": Task("finetune_textcat.cfg", read_sst2, score_cats),
+    "mrpc": Task(TEXTCAT, partial(read_glue, "mrpc"), partial(score_positive, "equivalent")),
+    "sst2": Task(TEXTCAT, read_sst2, partial(score_positive, "positive")),
+    "rte": Task(
+        TEXTCAT,
+        partial(read_glue, "rte"),
+        partial(score_cats, {"acc": "cats_acc"}),
+        # Premises have up to 280 pieces.
+        {"components.bert.model.window": None, "components.bert.model.slide": "first"},
+    ),
+    "cola": Task(
+        TEXTCAT,
+        partial(read_glue, "cola"),
+        partial(score_cats, {"mcc": "cats_mcc", "acc": "cats_acc"}),
+    ),
+    "stsb": Task(
+        TEXTCAT,
+        partial(read_glue, "stsb"),
+        partial(score_cats, {"pearson": "cats_pearson", "spearman": "cats_spearman"}),
+        {"components.bert_textcat.mode": "regression"},
+    ),
     "conll2003": Task("finetune_ner.cfg", read_conll2003, score_ents),
     "conll2003-joined": Task("finetune_ner_joined.cfg", read_conll2003, score_ents),
 }
 
 
-def run(name: str, data: Path, encoder: Path, seed: int, folder: Path) -> dict[str, object]:
+def run(
+    name: str, data: Path, seed: int, folder: Path, overrides: dict[str, Any]
+) -> dict[str, object]:
     """Train and score one seed; the model stays in `folder`."""
     task = TASKS[name]
     sizes = {}
@@ -148,7 +160,8 @@ def run(name: str, data: Path, encoder: Path, seed: int, folder: Path) -> dict[s
         Path(__file__).with_name(task.config),
         folder / "model",
         overrides={
-            "paths.encoder": str(encoder),
+            **task.overrides,
+            **overrides,
             "paths.train": str(folder / "train.spacy"),
             "paths.dev": str(folder / "dev.spacy"),
             "training.seed": seed,
@@ -171,15 +184,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the task's files")
     parser.add_argument("--encoder", type=Path, required=True, help="BERT checkpoint directory")
     parser.add_argument("--seed", type=int, nargs="+", default=[1])
+    parser.add_argument("--learning-rate", type=float, default=RATE)
+    parser.add_argument("--random-start", action="store_true", help="from random weights")
     parser.add_argument("--keep", type=Path, help="keep data and models in this folder")
     parser.add_argument("--output", type=Path, help="also write the results to this JSON file")
     args = parser.parse_args()
+    overrides = {
+        "paths.encoder": str(args.encoder),
+        "components.bert.model.pretrained": not args.random_start,
+        "training.optimizer.learn_rate.initial_rate": args.learning_rate,
+    }
     results = []
     for seed in args.seed:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) if args.keep is None else args.keep / f"{args.task}-{seed}"
             folder.mkdir(parents=True, exist_ok=True)
-            results.append(run(args.task, args.data, args.encoder, seed, folder))
+            results.append(run(args.task, args.data, seed, folder, overrides))
         sys.stdout.write(json.dumps(results[-1]) + "\n")
         sys.stdout.flush()
     if args.output is not None:

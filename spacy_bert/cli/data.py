@@ -1,4 +1,4 @@
-"""Commands that make data sets: `data pydocs`, `data english`."""
+"""Commands that make data sets: `data pydocs`, `data english`, `data glue`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from spacy_bert.cli.data_glue import glue
 from spacy_bert.cli.errors import one_line_errors
 
 data = typer.Typer(name="data", help="Make data sets.", no_args_is_help=True, rich_markup_mode=None)
+data.command("glue", no_args_is_help=True)(glue)
 
 
 @data.callback()

@@ -13,10 +13,11 @@ from spacy_bert.cli.errors import one_line_errors
 
 
 class Mode(str, Enum):
-    """What the classes of `bert_textcat` are."""
+    """What `bert_textcat` finds."""
 
     exclusive = "exclusive"
     multilabel = "multilabel"
+    regression = "regression"
 
 
 def init_config(
@@ -38,7 +39,8 @@ def init_config(
     mode: Annotated[
         Mode | None,
         typer.Option(
-            help="Classes of bert_textcat: one for each text (exclusive, the default), or several.",
+            help="Of bert_textcat: one class for each text (exclusive, the default), several, or "
+            "real values.",
             show_default=False,
         ),
     ] = None,

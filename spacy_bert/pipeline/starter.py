@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import spacy
 from spacy.language import Language
@@ -16,6 +16,7 @@ from thinc.api import Config
 from spacy_bert.bert import load_config
 from spacy_bert.models.hub import refuse_path
 from spacy_bert.models.listeners import private_config
+from spacy_bert.pipeline.textcat import Mode
 from spacy_bert.wordpiece import WordPiece
 
 ENCODER = "bert-base-uncased"
@@ -63,8 +64,6 @@ DOCS_FACTOR = 0.03
 # (hidden size, learning rate): the rate of the paper, and what a tiny network wants.
 BASE_RATE = (256, 5e-5)
 TINY_RATE = (128, 5e-4)
-
-Mode = Literal["exclusive", "multilabel"]
 
 
 @dataclass(frozen=True, kw_only=True)

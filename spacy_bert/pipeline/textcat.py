@@ -1,16 +1,18 @@
-"""The component `bert_textcat`: classes of each Doc (or each pair of segments), from [CLS]."""
+"""The component `bert_textcat`: classes or values of each Doc (or pair of segments), from [CLS]."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
+import torch
 from spacy.language import Language
 from spacy.pipeline.textcat import TextCategorizer
 from spacy.pipeline.textcat_multilabel import MultiLabel_TextCategorizer
-from spacy.scorer import Scorer
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
 from spacy.vocab import Vocab
@@ -18,16 +20,16 @@ from thinc.api import Model
 from thinc.types import Floats2d
 
 from spacy_bert.models.heads import Head, head_shim
+from spacy_bert.pipeline.textcat_losses import sigmoid_loss, softmax_loss, squared_loss
 from spacy_bert.pipeline.upstream import find_encoder, require_encoding, require_informed_piece
 
 Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
-Mode = Literal["exclusive", "multilabel"]
-
-THRESHOLDS: dict[str, float] = {"exclusive": 0.0, "multilabel": 0.5}
+Mode = Literal["exclusive", "multilabel", "regression"]
 
 DEFAULT_CONFIG = {
     "mode": "exclusive",
     "threshold": None,
+    "class_weights": None,
     "loss_weight": 1.0,
     "model": {
         "@architectures": "spacy_bert.TextCat.v1",
@@ -56,6 +58,11 @@ DEFAULT_CONFIG = {
         "cats_macro_f": None,
         "cats_macro_auc": None,
         "cats_f_per_type": None,
+        "cats_acc": None,
+        "cats_mcc": None,
+        "cats_pearson": None,
+        "cats_spearman": None,
+        "cats_mse": None,
     },
 )
 def make_bert_textcat(
@@ -64,6 +71,7 @@ def make_bert_textcat(
     model: Model[list[Doc], Floats2d],
     mode: Mode,
     threshold: float | None,
+    class_weights: dict[str, float] | None,
     loss_weight: float,
     scorer: Callable[..., dict[str, Any]] | None,
 ) -> BertTextCategorizer:
@@ -73,9 +81,12 @@ def make_bert_textcat(
         nlp: the pipeline.
         name: name of the component in it.
         model: Docs to logits, `spacy_bert.TextCat.v1`.
-        mode: "exclusive" (one class holds for each Doc) or "multilabel" (each may hold or not).
+        mode: "exclusive" (one class holds for each Doc), "multilabel" (each may hold or not) or
+            "regression" (`doc.cats` holds real values, each key a target).
         threshold: of several classes, the scorer counts those whose probability reaches this;
             default: 0.5. Of exclusive classes it counts the best one, whatever its probability.
+        class_weights: factors of classes in the loss, of a Doc's class or, of several, of those
+            that hold; 1 for a class that is not named.
         loss_weight: factor of this component's loss beside those of the others.
         scorer: scores Docs against references.
     """
@@ -85,27 +96,19 @@ def make_bert_textcat(
         name,
         mode=mode,
         threshold=threshold,
+        class_weights=class_weights,
         loss_weight=loss_weight,
         scorer=scorer,
     )
 
 
-def build_textcat_scorer() -> Callable[..., dict[str, Any]]:
-    """The scorer `spacy_bert.textcat_scorer.v1`: spaCy's scores of `doc.cats`, in either mode."""
-    return score_cats
-
-
-def score_cats(examples: Iterable[Example], **options: Any) -> dict[str, Any]:
-    """Score `doc.cats`; the component gives `multi_label`, `labels`, `threshold`."""
-    return Scorer.score_cats(examples, "cats", **options)
-
-
 class BertTextCategorizer(TextCategorizer):
-    """Classifies Docs (Devlin et al. 2018, section 4.1); probabilities stand in `doc.cats`.
+    """Classifies Docs (Devlin et al. 2018, section 4.1), or finds real values of them.
 
-    Sentence pairs are Docs of two segments (`spacy_bert.join`). Training takes the mean
-    cross-entropy: of a softmax over exclusive classes, or of each class by itself. What is not
-    annotated counts for nothing: a Doc without a class, or, of several, each class that is missing.
+    Probabilities or values stand in `doc.cats`. Sentence pairs are Docs of two segments
+    (`spacy_bert.join`). Training takes the mean cross-entropy, of a softmax over exclusive classes
+    or of each class by itself, or the mean squared error of real values. What is not annotated
+    counts for nothing: a Doc without a class, each missing one of several, a missing value.
     """
 
     def __init__(
@@ -116,54 +119,74 @@ class BertTextCategorizer(TextCategorizer):
         *,
         mode: Mode = "exclusive",
         threshold: float | None = None,
+        class_weights: Mapping[str, float] | None = None,
         loss_weight: float = 1.0,
         scorer: Callable[..., dict[str, Any]] | None,
     ) -> None:
-        if mode not in THRESHOLDS:
+        if mode not in get_args(Mode):
+            modes = ", ".join(f'"{known}"' for known in get_args(Mode))
+            raise ValueError(f"[components.{name}] mode must be one of {modes}, got {mode!r}")
+        if mode == "regression" and (threshold is not None or class_weights):
             raise ValueError(
-                f'[components.{name}] mode must be "exclusive" or "multilabel", got {mode!r}'
+                f"[components.{name}] threshold and class_weights are of classes: leave them out, "
+                'or set another mode than "regression"'
             )
         if threshold is not None and not 0.0 <= threshold <= 1.0:
             raise ValueError(f"[components.{name}] threshold must be in [0, 1], got {threshold}")
         if not loss_weight > 0.0:
             raise ValueError(f"[components.{name}] loss_weight must be above 0, got {loss_weight}")
-        threshold = THRESHOLDS[mode] if threshold is None else threshold
+        for label, weight in (class_weights or {}).items():
+            if not 0.0 < weight < math.inf:
+                raise ValueError(
+                    f"[components.{name}.class_weights] {label} must be above 0, got {weight}"
+                )
+        if threshold is None:
+            threshold = 0.5 if mode == "multilabel" else 0.0
         super().__init__(vocab, model, name, threshold=threshold, scorer=scorer)
         self.mode = mode
+        self.class_weights = dict(class_weights or {})
         self.loss_weight = loss_weight
 
     @property
     def support_missing_values(self) -> bool:
-        """Whether a class that is not annotated is unknown (several) or does not hold."""
-        return self.mode == "multilabel"
+        """Whether what is not annotated is unknown, or (of exclusive classes) does not hold."""
+        return self.mode != "exclusive"
 
     def predict(self, docs: Iterable[Doc]) -> Array:
-        """Probabilities of the classes, (Docs, labels)."""
+        """Probabilities of the classes, or the values, (Docs, labels)."""
         self._require_labels()
         docs = list(docs)
         require_encoding(self.name, self.model, docs)
         if not docs:
             return self.model.ops.alloc2f(0, len(self.labels))
-        logits = self.model.predict(docs)
+        outputs = self.model.predict(docs)
         if self.mode == "exclusive":
-            return self.model.ops.softmax(logits)
-        return self.model.ops.sigmoid(logits)
+            return self.model.ops.softmax(outputs)
+        if self.mode == "multilabel":
+            return self.model.ops.sigmoid(outputs)
+        return outputs
 
     def get_loss(self, examples: Iterable[Example], scores: Array) -> tuple[float, Array]:
-        """Mean cross-entropy of the logits and its gradient, both times `loss_weight`.
+        """The loss of the mode and its gradient, (Docs, labels), both times `loss_weight`.
 
         Args:
             examples: the gold standard.
-            scores: logits, (Docs, labels).
+            scores: what the model puts out, (Docs, labels): logits of classes, or values.
         """
         examples = list(examples)
         validate_examples(examples, "BertTextCategorizer.get_loss")
         self._validate_categories(examples)
-        truths, known = cast(tuple[Array, Array], self._examples_to_truth(examples))
         ops = self.model.ops
+        gold = cast(tuple[Array, Array], self._examples_to_truth(examples))
+        truths, known = map(ops.asarray, gold)
+        weights = ops.asarray1f([self.class_weights.get(label, 1.0) for label in self.labels])
         if self.mode == "exclusive":
-            return self._softmax_loss(scores, ops.asarray(truths))
-        return self._sigmoid_loss(scores, ops.asarray(truths), ops.asarray(known))
+            loss, gradient = softmax_loss(ops, scores, truths, weights)
+        elif self.mode == "multilabel":
+            loss, gradient = sigmoid_loss(ops, scores, truths, known, weights)
+        else:
+            loss, gradient = squared_loss(scores, truths, known)
+        return loss * self.loss_weight, gradient * np.float32(self.loss_weight)
 
     def initialize(
         self,
@@ -175,6 +198,8 @@ class BertTextCategorizer(TextCategorizer):
     ) -> None:
         """Find the labels, draw the head's weights, take over the encoder's pre-trained pooler.
 
+        Of real values, the head begins with the means of the sample.
+
         Args:
             get_examples: gives a representative sample of the training data.
             nlp: the pipeline, in which the encoder is looked for.
@@ -183,7 +208,7 @@ class BertTextCategorizer(TextCategorizer):
 
         Raises:
             ValueError: if there is no encoder to listen to, or it is left-to-right and its first
-                piece is read, or there are too few labels.
+                piece is read, there are too few labels, or `class_weights` names another one.
         """
         encoder = None if nlp is None else find_encoder(self.name, self.model, nlp)
         if encoder is not None:
@@ -197,17 +222,28 @@ class BertTextCategorizer(TextCategorizer):
             )
         else:
             MultiLabel_TextCategorizer.initialize(self, get_examples, nlp=nlp, labels=labels)
+        unknown = set(self.class_weights) - set(self.labels)
+        if unknown:
+            raise ValueError(
+                f"[components.{self.name}.class_weights] names {', '.join(sorted(unknown))}, but "
+                f"the classes are {', '.join(self.labels)}"
+            )
         pooler = None if encoder is None else encoder.network.pooler
         head = cast(Head, head_shim(self.model).module)
         if pooler is not None and head.pooler is not None:
             head.pooler.load_state_dict(pooler.state_dict())
+        if self.mode == "regression":
+            self._start_at_the_means(get_examples(), head)
 
     def score(self, examples: Iterable[Example], **kwargs: Any) -> dict[str, Any]:
         """Score a batch of examples, as the mode asks."""
-        return cast(
-            dict[str, Any],
-            super().score(examples, multi_label=self.mode == "multilabel", **kwargs),
+        scores = super().score(
+            examples,
+            multi_label=self.mode == "multilabel",
+            regression=self.mode == "regression",
+            **kwargs,
         )
+        return cast(dict[str, Any], scores)
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> BertTextCategorizer:
         """Load what `to_bytes` gave; the threshold stays that of the config."""
@@ -223,33 +259,41 @@ class BertTextCategorizer(TextCategorizer):
         self.cfg["threshold"] = threshold
         return self
 
-    def _softmax_loss(self, logits: Array, truths: Array) -> tuple[float, Array]:
-        xp = self.model.ops.xp
-        known = truths.sum(axis=1, keepdims=True)
-        factor = self.loss_weight / max(float(known.sum()), 1.0)
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        log_probabilities = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))
-        loss = -float((truths * log_probabilities).sum()) * factor
-        return loss, (xp.exp(log_probabilities) - truths) * known * np.float32(factor)
+    def _start_at_the_means(self, examples: Iterable[Example], head: Head) -> None:
+        """Begin with the mean of each target as its prediction.
 
-    def _sigmoid_loss(self, logits: Array, truths: Array, known: Array) -> tuple[float, Array]:
-        xp = self.model.ops.xp
-        factor = self.loss_weight / max(float(known.sum()), 1.0)
-        # log(1 + exp(x)) - x y, without overflow
-        each = xp.maximum(logits, 0) - logits * truths + xp.log1p(xp.exp(-xp.abs(logits)))
-        loss = float((each * known).sum()) * factor
-        gradient = (self.model.ops.sigmoid(logits) - truths) * known * np.float32(factor)
-        return loss, gradient
+        A layer that begins at 0 first learns how high the values lie, which at the small rates of
+        fine-tuning takes a hundred batches, and its clipped gradients hold little else meanwhile.
+        """
+        examples = list(examples)
+        self._validate_categories(examples)
+        cats = [example.reference.cats for example in examples]
+        with torch.no_grad():
+            for row, label in enumerate(self.labels):
+                values = [float(values[label]) for values in cats if label in values]
+                head.output.bias[row] = float(np.mean(values)) if values else 0.0
 
     def _validate_categories(self, examples: Iterable[Example]) -> None:
         if self.mode == "multilabel":
             MultiLabel_TextCategorizer._validate_categories(self, examples)
             return
         for example in examples:
-            true = [label for label, value in example.reference.cats.items() if value == 1.0]
+            cats = example.reference.cats
+            if self.mode == "regression":
+                self._require_numbers(cats)
+                continue
+            true = [label for label, value in cats.items() if value == 1.0]
             if len(true) > 1:  # spaCy's own error, E895, sends to another component
                 raise ValueError(
                     f"[components.{self.name}] a Doc has several true classes "
                     f'({", ".join(true)}): where several may hold, set mode = "multilabel"'
                 )
             super()._validate_categories([example])
+
+    def _require_numbers(self, cats: Mapping[str, object]) -> None:
+        for label, value in cats.items():
+            if not (isinstance(value, Real) and math.isfinite(value)):
+                raise ValueError(
+                    f"[components.{self.name}] doc.cats[{label!r}] must be a finite number, got "
+                    f"{value!r}: leave out what is not known"
+                )

@@ -89,6 +89,7 @@ def test_is_complete(pipeline: list[str], private: bool, checkpoint: Path, tmp_p
     [
         (["bert", "bert_ner"], {}),
         (["bert_textcat"], {"mode": "multilabel", "gpu": True}),
+        (["bert_textcat"], {"mode": "regression"}),
         (["bert_textcat", "bert_ner", *TOGETHER], {}),
         (["ner", "textcat", "senter"], {}),
         (["textcat_multilabel"], {}),

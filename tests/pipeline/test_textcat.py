@@ -43,9 +43,11 @@ def pairs(nlp: Language) -> list[Example]:
     return examples
 
 
-def train(nlp: Language, examples: list[Example], steps: int) -> dict[str, float]:
+def train(
+    nlp: Language, examples: list[Example], steps: int, rate: float = 2e-3
+) -> dict[str, float]:
     torch.manual_seed(0)
-    optimizer = nlp.initialize(lambda: examples, sgd=build_adamw(2e-3))
+    optimizer = nlp.initialize(lambda: examples, sgd=build_adamw(rate))
     losses: dict[str, float] = {}
     for _ in range(steps):
         losses = nlp.update(examples, sgd=optimizer, losses={})
@@ -245,7 +247,7 @@ def test_wrong_multilabel_settings_are_refused(checkpoint: Path) -> None:
     with pytest.raises(ConfigValidationError, match="bert_textcat -> mode"):
         pipeline(checkpoint, mode="ordinal")
     nlp, textcat = pipeline(checkpoint, mode="multilabel")
-    with pytest.raises(ValueError, match='mode must be "exclusive" or "multilabel"'):
+    with pytest.raises(ValueError, match='mode must be one of "exclusive", "multilabel", "reg'):
         BertTextCategorizer(nlp.vocab, textcat.model, mode="ordinal", scorer=None)
     with pytest.raises(ValueError, match="positive_label needs two classes"):
         textcat.initialize(lambda: several(nlp), nlp=nlp, positive_label="ANIMAL")

@@ -1,0 +1,58 @@
+"""The command `data glue`: official files of GLUE and SICK -> `.spacy` files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spacy_bert.cli.errors import one_line_errors
+
+
+def glue(
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli, ax (the diagnostic set), or "
+            "sick-e (entailment) and sick-r (relatedness) of SICK."
+        ),
+    ],
+    source: Annotated[Path, typer.Argument(help="Directory of the task's official files.")],
+    output: Annotated[Path, typer.Argument(help="Directory to write to.")],
+    lang: Annotated[str, typer.Option(help="Code of the language, for its tokenizer.")] = "en",
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Pass over malformed rows, and list them.")
+    ] = False,
+) -> None:
+    """Turn a task of GLUE into train.spacy, dev.spacy and test.spacy for bert_textcat.
+
+    A pair of sentences becomes a Doc of two segments; doc.cats holds the classes, or the score of
+    stsb and sick-r, which want mode = "regression". A split without a file is left out; the Docs of
+    a test file without labels have none.
+
+    Example: python -m spacy bert data glue mrpc glue_data/MRPC mrpc
+    """
+    with one_line_errors():
+        import spacy
+
+        from spacy_bert.datasets.glue import find_task, write_glue
+        from spacy_bert.datasets.writing import BadRows
+
+        files = find_task(task).files
+        bad = BadRows(skip=skip_bad_rows)
+        try:
+            nlp = spacy.blank(lang)
+        except ImportError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f"language {lang!r}: {reason}") from None
+        splits = write_glue(task, source, output, nlp, bad)
+    for problem in bad.problems:
+        typer.echo(f"skipped: {problem}", err=True)
+    for split, file in files.items():
+        counts = splits.get(split)
+        if counts is None:
+            typer.echo(f"{split}: left out, {source} has no {file}")
+        else:
+            found = ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items()))
+            typer.echo(f"{split}: {counts.total():,} Docs ({found})")
