@@ -88,7 +88,10 @@ class Ablation:
             for split in ("train", "dev", "test"):
                 file = self._data(measure) / f"{split}.spacy"
                 if not file.is_file():
-                    raise FileNotFoundError(f"{file}: no such file; the data need it")
+                    raise FileNotFoundError(
+                        f"{file}: no such file; --data is a directory with textcat/ and ner/, each "
+                        "with train, dev and test, such as `data pydocs` writes"
+                    )
 
     def run(self) -> None:
         """Do what is not yet done.

@@ -18,7 +18,8 @@ def ablate(
     textcat: Annotated[Path, typer.Option(help="Fine-tuning config: bert, bert_textcat.")],
     ner: Annotated[Path, typer.Option(help="Fine-tuning config: bert, bert_ner.")],
     data: Annotated[
-        Path, typer.Option(help="Directory of {textcat,ner}/{train,dev,test}.spacy.")
+        Path,
+        typer.Option(help="Directory of {textcat,ner}/{train,dev,test}.spacy."),
     ] = Path("corpus"),
     steps: Annotated[
         int | None, typer.Option(help="Pre-training steps; default: those of the config.")
@@ -33,7 +34,11 @@ def ablate(
         typer.Option(help="For model-size: layers-hidden-heads, repeated for each arm."),
     ] = None,
     arm: Annotated[
-        list[str] | None, typer.Option(help="Only this arm, repeated for several.")
+        list[str] | None,
+        typer.Option(
+            help="Only this arm, repeated for several; of tasks: base, no-nsp, ltr, ltr-bilstm, "
+            "random."
+        ),
     ] = None,
 ) -> None:
     """Compare ways of pre-training as the paper does: its table beside ours.
@@ -41,6 +46,8 @@ def ablate(
     Each arm is pre-trained, fine-tuned on classes and entities, and scored on the test sets. The
     same command goes on where it was stopped; what is done and whose inputs have not changed is
     skipped. Any field of the pre-training config can be overridden: --section.field VALUE.
+    Fine-tuning is as long as its configs say ([training] max_steps). `data pydocs corpus` makes the
+    data; shards and tokenizer are made by `prepare` and `train-tokenizer`.
 
     tasks: no NSP, left-to-right, a BiLSTM (Devlin et al. 2018, table 5). model-size: table 6.
     mask-mix: table 8. steps: scores by steps of pre-training, MLM against LTR (figure 5).

@@ -138,6 +138,10 @@ def pretrain(
         from spacy_bert.pretraining.config import PretrainConfig, parse_overrides
         from spacy_bert.pretraining.engine import pretrain as run
 
+        if overwrite and resume:
+            raise ValueError(
+                "--resume goes on with an earlier run, --overwrite deletes it: give one of them"
+            )
         metrics = run(
             PretrainConfig.load(config, parse_overrides(context.args)),
             output,

@@ -124,7 +124,8 @@ def restore(
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: missing or damaged ({error!r}); delete {directory}") from None
     now = json.loads(json.dumps(settings))
-    for name in sorted(saved.keys() | now.keys()):
+    # The phases follow from other settings: these are named first.
+    for name in sorted(saved.keys() | now.keys(), key=lambda name: (name == "[phases]", name)):
         if saved.get(name) != now.get(name):
             raise ValueError(
                 f"{name} is {now.get(name)!r}, but the run in {directory.parent.parent} had "
@@ -132,7 +133,10 @@ def restore(
                 f"one from these weights, set [model] checkpoint to {directory}"
             )
     progress.place = Place(*progress.place)
-    model.load_state_dict(load_pretraining(directory).state_dict())
+    try:
+        model.load_state_dict(load_pretraining(directory).state_dict())
+    except ValueError as error:
+        raise ValueError(f"{error}; or delete {directory}") from None
     _restore_optimizer(directory / OPTIMIZER_FILE, model, optimizer, progress.step)
     return progress
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from configparser import Error as ConfigParserError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from confection import Config
 
@@ -152,7 +152,8 @@ class PretrainConfig:
         training: Section `[training]`.
         phasing: Section `[phases]`.
         tracking: Section `[tracking]`.
-        text: The config as a file, overrides included, so that a run can be repeated.
+        text: The config as a file, with overrides and with the defaults of what it leaves out (of
+            [model], these stand in the model's own `config.json`).
     """
 
     model: BertConfig
@@ -190,9 +191,8 @@ class PretrainConfig:
             raise ValueError(f"{path}: no such config file")
         text = path.read_text(encoding="utf8")
         # confection overrides fields of sections that are there, and no others.
-        named = {name.partition(".")[0] for name in overrides or {}}
-        for name in named.intersection(SECTIONS):
-            if not re.search(rf"^\[{name}\]", text, re.MULTILINE):
+        for name in sorted({name.partition(".")[0] for name in overrides or {}}):
+            if not re.search(rf"^\[{re.escape(name)}\]", text, re.MULTILINE):
                 text += f"\n[{name}]\n"
         try:
             raw = Config().from_str(text, overrides=dict(overrides or {}))
@@ -218,15 +218,24 @@ class PretrainConfig:
                 f"[data] sequence_length {longest} is more than [model] "
                 f"max_position_embeddings {model.max_position_embeddings}"
             )
+        masking = _section(raw, "masking", Masking)
+        tracking = _section(raw, "tracking", TrackingSettings)
+        settings = {
+            "data": data,
+            "masking": masking,
+            "training": training,
+            "phases": phasing,
+            "tracking": tracking,
+        }
         return cls(
             model=model,
             checkpoint=checkpoint,
             data=data,
-            masking=_section(raw, "masking", Masking),
+            masking=masking,
             training=training,
             phasing=phasing,
-            tracking=_section(raw, "tracking", TrackingSettings),
-            text=raw.to_str(),
+            tracking=tracking,
+            text=_fill(raw, settings).to_str(),
         )
 
     def decisive(self) -> dict[str, Any]:
@@ -299,6 +308,18 @@ def _section(raw: Mapping[str, Any], name: str, kind: type[Settings]) -> Setting
         raise ValueError(f"[{name}] {error}") from None
 
 
+def _fill(raw: Config, settings: Mapping[str, Any]) -> Config:
+    """The config with every field of its sections."""
+    filled = Config(raw)
+    for name, section in settings.items():
+        fields = dataclasses.asdict(section)
+        filled[name] = {
+            field: str(value) if isinstance(value, Path) else value
+            for field, value in fields.items()
+        }
+    return filled
+
+
 def _typed(value: Any, kind: Any, where: str) -> Any:
     if kind == list[int] or kind == list[float]:
         item = int if kind == list[int] else float
@@ -306,6 +327,10 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
             raise ValueError(f"{where} must be a list, got {value!r}")
         return [_typed(one, item, where) for one in value]
     if kind is bool and isinstance(value, bool):
+        return value
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{where} must be one of {', '.join(get_args(kind))}, got {value!r}")
         return value
     accepted = {float: (int, float), Path: (str,)}.get(kind, (kind,))
     if isinstance(value, bool) or not isinstance(value, accepted):

@@ -34,7 +34,7 @@ from spacy_bert.pretraining.objective import pretraining_losses
 from spacy_bert.pretraining.optimization import build_optimizer, set_rate
 from spacy_bert.pretraining.phases import Phase
 from spacy_bert.pretraining.report import describe, final_metrics
-from spacy_bert.pretraining.shards import Shards
+from spacy_bert.pretraining.shards import MANIFEST_FILE, Shards
 from spacy_bert.pretraining.signals import Stop, stop_signals
 from spacy_bert.pretraining.start import start_model
 from spacy_bert.pretraining.throughput import flops_per_piece, peak_flops
@@ -95,7 +95,8 @@ def _pretrain(
     run = Run(config, output, process)
     checkpoints = find_checkpoints(output) if resume else []
     if checkpoints:
-        run.progress = restore(checkpoints[-1], run.model, run.optimizer, config.decisive())
+        run.progress = restore(checkpoints[-1], run.model, run.optimizer, run.decisive)
+        run.notes = [f"going on from step {run.progress.step:,}"]
     elif process.is_main:
         _clear(output, overwrite=overwrite or resume)
     process.wait()
@@ -110,6 +111,8 @@ def _pretrain(
         output / LOG_FILE, first_step=first_step, steps=steps, process=process, trackers=trackers
     )
     with log, stop_signals() as stop:
+        for note in run.notes:
+            log.say(note)
         for phase in config.phases:
             run.train(phase, log, stop)
     if not process.is_main:
@@ -129,13 +132,19 @@ class Run:
         for phase in config.phases:
             if phase.batches_per_step % process.world_size:
                 raise ValueError(
-                    f"batches_per_step is {phase.batches_per_step}, which {process.world_size} "
-                    "processes cannot share: take a multiple"
+                    f"[training] batches_per_step is {phase.batches_per_step}, which "
+                    f"{process.world_size} processes cannot share: take a multiple"
                 )
         self.wordpiece = WordPiece.load(config.data.tokenizer)
         self.shards = Shards.open(config.data.shards, self.wordpiece)
+        self.decisive = {**config.decisive(), "[data] shards": self.shards.fingerprint}
+        self.notes: list[str] = []
         self.model = start_model(
-            config.model, self.wordpiece, checkpoint=config.checkpoint, seed=self.settings.seed
+            config.model,
+            self.wordpiece,
+            checkpoint=config.checkpoint,
+            seed=self.settings.seed,
+            say=self.notes.append,
         ).to(self.device)
         self.trained = _prepare(self.model, config, process)
         self.optimizer = build_optimizer(self.model, self.settings)
@@ -269,7 +278,7 @@ class Run:
                 self.optimizer,
                 self.wordpiece,
                 self.progress,
-                self.config.decisive(),
+                self.decisive,
                 keep=self.settings.keep_checkpoints,
             )
         self.process.wait()
@@ -321,6 +330,8 @@ def _prepare(model: BertForPreTraining, config: PretrainConfig, process: Process
 
 def _clear(output: Path, *, overwrite: bool) -> None:
     """Make sure that old results never stand beside new ones."""
+    if (output / MANIFEST_FILE).exists():
+        raise ValueError(f"{output}: holds shards; name another directory for the run")
     old = [output / name for name in (LOG_FILE, METRICS_FILE, LAST, BEST, FOLDER)]
     old = [path for path in old if path.exists()]
     if old and not overwrite:

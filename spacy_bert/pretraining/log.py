@@ -20,6 +20,8 @@ from spacy_bert.pretraining.distributed import Process
 from spacy_bert.pretraining.objective import Losses
 from spacy_bert.pretraining.tracking import Tracker
 
+_QUIET_SECONDS = 60.0  # without a bar, a line is printed at least so often
+
 
 class Means(NamedTuple):
     """Means over the steps since the last line of the log.
@@ -94,8 +96,8 @@ class Meter:
 
     def _report(self, finite: list[bool]) -> None:
         advice = (
-            "lower [training] learning_rate or max_gradient_norm; checkpoints are from before, and "
-            "nothing was saved since"
+            "nothing was saved since the last checkpoint; begin anew with a lower [training] "
+            "learning_rate or max_gradient_norm, or name that checkpoint in [model] checkpoint"
         )
         for (step, place), good in zip(self._places, finite, strict=False):
             if not good:
@@ -109,7 +111,9 @@ class Meter:
 
 
 class TrainingLog:
-    """Writes `log.jsonl` line by line, tells trackers, and keeps a bar (only on a terminal).
+    """Writes `log.jsonl` line by line, tells trackers, and keeps a progress bar.
+
+    Where there is no terminal for a bar, a line is printed now and then.
 
     Of several processes only the main one has a file and a bar.
     """
@@ -140,6 +144,7 @@ class TrainingLog:
         )
         self._is_main = process.is_main
         self._trackers = trackers
+        self._said = time.monotonic()
 
     def __enter__(self) -> TrainingLog:
         """Give the log itself."""
@@ -166,6 +171,11 @@ class TrainingLog:
             for tracker in self._trackers:
                 tracker.add(step, figures)
             self._bar.set_postfix({name: f"{value:.4g}" for name, value in figures.items()})
+            if self._bar.disable and time.monotonic() - self._said > _QUIET_SECONDS:
+                self.say(
+                    f"step {step:>7,}  loss {figures['loss']:.3f}, "
+                    f"{figures['pieces_per_second']:,.0f} pieces/s"
+                )
 
     def advance(self) -> None:
         """Move the bar by one step."""
@@ -175,6 +185,7 @@ class TrainingLog:
         """Print a line above the bar."""
         if self._is_main:
             self._bar.write(line)
+            self._said = time.monotonic()
 
 
 def _lines_until(file: Path, step: int) -> list[str]:

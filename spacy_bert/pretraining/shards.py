@@ -73,6 +73,13 @@ class Shards:
     dev: Split
     manifest: dict[str, Any]
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells these shards from others: the beginning of a hash of their files' checksums."""
+        files = self.manifest["files"]
+        sums = " ".join(files[name]["sha256"] for name in sorted(files))
+        return hashlib.sha256(sums.encode()).hexdigest()[:12]
+
     @classmethod
     def open(
         cls, directory: str | Path, wordpiece: WordPiece, *, verify_checksums: bool = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,12 @@ from spacy_bert.wordpiece import WordPiece
 
 
 def start_model(
-    config: BertConfig, wordpiece: WordPiece, *, checkpoint: Path | None, seed: int
+    config: BertConfig,
+    wordpiece: WordPiece,
+    *,
+    checkpoint: Path | None,
+    seed: int,
+    say: Callable[[str], None] = lambda line: None,
 ) -> BertForPreTraining:
     """The network at step 0.
 
@@ -24,6 +31,7 @@ def start_model(
             piece takes the vector it had there, and a new piece the mean of the vectors of the
             pieces into which the old vocabulary cuts it.
         seed: Of fresh weights.
+        say: Takes a line on what of the checkpoint could not be taken over.
 
     Raises:
         ValueError: If the checkpoint cannot be read.
@@ -32,8 +40,19 @@ def start_model(
     config = replace(config, vocab_size=len(wordpiece))
     if checkpoint is None:
         return BertForPreTraining(config)
-    old = load_pretraining(checkpoint)
-    sources = piece_sources(WordPiece.load(checkpoint), wordpiece)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        old = load_pretraining(checkpoint)
+    for warning in caught:
+        say(str(warning.message))
+    known = WordPiece.load(checkpoint)
+    sources = piece_sources(known, wordpiece)
+    fresh = len(set(wordpiece.tokens).difference(known.tokens))
+    if fresh:
+        say(
+            f"{fresh:,} of {len(wordpiece):,} pieces are not in the vocabulary of {checkpoint}: "
+            "each starts as the mean of those it was cut into"
+        )
     model = BertForPreTraining(config)
     weights = old.state_dict()
     for name in ("bert.embeddings.piece.weight", "mlm.bias"):

@@ -53,6 +53,13 @@ def test_overrides_reach_interpolated_values_and_the_saved_text(file, tmp_path):
     assert PretrainConfig.load(tmp_path / "again.cfg") == config
 
 
+def test_units_of_masking_are_read_and_defaults_are_saved(file):
+    config = PretrainConfig.load(file, {"masking.unit": "span", "tracking.tensorboard": False})
+    assert config.masking.unit == "span"
+    for line in ('unit = "span"', "share = 0.15", "keep_checkpoints = 1", "short_share = 0.1"):
+        assert line in config.text.splitlines()
+
+
 def test_overrides_are_read_from_a_command_line():
     arguments = ["--training.steps", "5", "--paths.shards=a=b", "--model.x", "true", "--a.b", "-1"]
     assert parse_overrides(arguments) == {
@@ -101,6 +108,11 @@ def test_other_arguments_are_refused(arguments, message):
             "is_decoder = true",
             r"\[model\] is_decoder is decided by \[training\]",
         ),
+        (
+            "[training]",
+            '[masking]\nunit = "words"\n[training]',
+            r"\[masking\] unit must be one of",
+        ),
         ("[training]", "[trainign]", r"\[trainign\] is no known section"),
         ("${paths.shards}", "${paths.nope}", "paths.nope"),
         ("[paths]", "", "no section headers"),
@@ -116,7 +128,7 @@ def test_a_mistake_is_named_in_one_line(file, old, new, message):
 
 
 def test_an_override_of_no_section_and_a_missing_file_are_named(file, tmp_path):
-    with pytest.raises(ValueError, match="nowhere -> x not a section value"):
+    with pytest.raises(ValueError, match=r"\[nowhere\] is no known section; there are paths"):
         PretrainConfig.load(file, {"nowhere.x": 1})
     with pytest.raises(ValueError, match=r"none\.cfg: no such config file"):
         PretrainConfig.load(tmp_path / "none.cfg")

@@ -182,6 +182,18 @@ def test_an_earlier_run_is_not_mixed_with_a_new_one(config, tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text())["steps"] == 6
 
 
+def test_a_run_is_not_written_among_shards(config):
+    with pytest.raises(ValueError, match="holds shards; name another directory"):
+        pretrain(config, config.data.shards, overwrite=True)
+
+
+def test_without_a_terminal_lines_tell_where_the_run_stands(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("spacy_bert.pretraining.log._QUIET_SECONDS", 0.0)
+    pretrain(config, tmp_path)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "pieces/s" in line]
+    assert [line.split()[1] for line in lines] == ["2", "3", "4", "6"]
+
+
 def test_training_does_without_scikit_learn(config, tmp_path, monkeypatch):
     monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
     one_step = replace(config, training=replace(config.training, steps=1))

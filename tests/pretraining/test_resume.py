@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 
 from spacy_bert.bert import load_pretraining
 from spacy_bert.pretraining import checkpoints, engine
+from spacy_bert.pretraining.building import write_shards
 from spacy_bert.pretraining.checkpoints import find_checkpoints
 from spacy_bert.pretraining.config import PretrainConfig
 from spacy_bert.pretraining.engine import pretrain
@@ -211,17 +213,31 @@ def test_other_settings_are_refused_and_named(config, tmp_path, monkeypatch):
         ValueError, match=r"\[training\] learning_rate is 1.0, but the run .* 0.005"
     ):
         pretrain(other, tmp_path, resume=True)
+    longer = replace(config, training=replace(config.training, steps=130))
+    with pytest.raises(ValueError, match=r"^\[training\] steps is 130, but the run .* had 120"):
+        pretrain(longer, tmp_path, resume=True)
     # What does not decide the weights may change.
     free = replace(config.training, log_every=7, save_every=50)
     pretrain(replace(config, training=free), tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("name", ["state.json", "optimizer.safetensors"])
+def test_other_shards_are_refused(config, tmp_path, monkeypatch, corpus, wordpiece):
+    stopped_after(config, tmp_path / "run", 15, monkeypatch)
+    write_shards(corpus, tmp_path / "shards", wordpiece, dev_share=0.3)
+    other = replace(config, data=replace(config.data, shards=tmp_path / "shards"))
+    with pytest.raises(ValueError, match=r"\[data\] shards is '\w+', but the run .* had '\w+'"):
+        pretrain(other, tmp_path / "run", resume=True)
+    shutil.copytree(config.data.shards, tmp_path / "moved")
+    moved = replace(config, data=replace(config.data, shards=tmp_path / "moved"))
+    pretrain(moved, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("name", ["state.json", "optimizer.safetensors", "model.safetensors"])
 def test_a_damaged_checkpoint_is_named(config, tmp_path, monkeypatch, name):
     stopped_after(config, tmp_path, 15, monkeypatch)
     (newest,) = find_checkpoints(tmp_path)
     (newest / name).write_text("{")
-    with pytest.raises(ValueError, match=rf"{name}: missing or damaged"):
+    with pytest.raises(ValueError, match=rf"{name}: .*damaged.* delete {newest}$"):
         pretrain(config, tmp_path, resume=True)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import pytest
 import torch
 
@@ -100,6 +103,21 @@ def test_a_run_goes_on_from_a_checkpoint(checkpoint, tmp_path, shard_directory, 
     torch.testing.assert_close(
         model.bert.layers[0].attention.qkv.weight, old.bert.layers[0].attention.qkv.weight
     )
+
+
+def test_what_could_not_be_taken_over_is_said(checkpoint, tmp_path):
+    directory, old = checkpoint
+    lines: list[str] = []
+    start_model(old.config, NEW, checkpoint=directory, seed=0, say=lines.append)
+    (line,) = lines
+    assert re.match(r"3 of 14 pieces are not in the vocabulary of .*: each starts as", line)
+    save_pretrained(old.bert, tmp_path / "encoder")
+    OLD.save(tmp_path / "encoder")
+    lines.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        start_model(old.config, OLD, checkpoint=tmp_path / "encoder", seed=0, say=lines.append)
+    assert re.search("has no mlm, nsp: drawn afresh", lines[0])
 
 
 def test_the_objective_decides_the_direction_of_attention(
