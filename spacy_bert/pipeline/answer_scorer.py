@@ -23,12 +23,15 @@ from spacy_bert.pipeline.answers import Answer, answers
 class _Question:
     """What is true of a question, and what was said."""
 
-    gold: list[str]  # alternatives; [""]: the context holds no answer
+    gold: list[str]  # alternatives; "" is right where the context holds no answer
+    has_answer: bool
     said: list[Answer]  # best first
 
-    @property
-    def has_answer(self) -> bool:
-        return self.gold != [""]
+    @classmethod
+    def build(cls, example: Example, spans_key: str) -> _Question:
+        group = example.reference.spans[spans_key]
+        gold = [text for text in gold_texts(group) if normalize_answer(text)] or [""]
+        return cls(gold=gold, has_answer=len(group) > 0, said=answers(example.predicted))
 
     @property
     def text(self) -> str:
@@ -36,6 +39,8 @@ class _Question:
 
     def best(self, score: Callable[[str, str], float], text: str) -> float:
         """A score of a text, that of the alternative which suits it best."""
+        if not text:
+            return float(not self.has_answer)
         return float(max(score(gold, text) for gold in self.gold))
 
 
@@ -61,7 +66,7 @@ def score_answers(
         (`answers_best_f1_threshold`, `answers_best_f1`).
     """
     questions = [
-        _Question(gold=_alternatives(example, spans_key), said=answers(example.predicted))
+        _Question.build(example, spans_key)
         for example in examples
         if spans_key in example.reference.spans
     ]
@@ -74,11 +79,6 @@ def score_answers(
     if any(answer.is_null for q in questions for answer in q.said):
         scores |= _best_threshold(questions)
     return scores
-
-
-def _alternatives(example: Example, spans_key: str) -> list[str]:
-    texts = gold_texts(example.reference.spans[spans_key])
-    return [text for text in texts if normalize_answer(text)] or [""]
 
 
 def _means(questions: Sequence[_Question]) -> dict[str, float | None]:
