@@ -19,7 +19,7 @@ from spacy_bert.models.listeners import private_config
 from spacy_bert.wordpiece import WordPiece
 
 ENCODER = "bert-base-uncased"
-OURS = ("bert", "bert_textcat", "bert_ner")
+OURS = ("bert", "bert_textcat", "bert_ner", "bert_span_qa")
 STOCK = (
     "tagger",
     "morphologizer",
