@@ -42,8 +42,9 @@ class Answer:
 
 def answers(doc: Doc) -> list[Answer]:
     """The answers, best first, as `doc._.answers`; none if no component has looked for them."""
+    text = doc.text
     return [
-        Answer(doc.text[start:end] if start != NOWHERE else "", start, end, score, probability)
+        Answer(text[start:end] if start != NOWHERE else "", start, end, score, probability)
         for start, end, score, probability in doc.user_data.get(KEY, ())
     ]
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
@@ -32,6 +34,7 @@ ANSWERS = [
     "naïve",
 ]
 ANSWERS += ["naïve 北京", "京", "a1b (1848)", "1848", "b", "fox jumps over the lazy dog."]
+WORDS = [*CONTEXT.split(), "\n", "x" * 20, "cannot", "it's", "\u200b"]
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,25 @@ def test_a_window_must_show_the_whole_answer(nlp: Language) -> None:
         else:
             assert first == last == 0
     assert 0 < np.count_nonzero(found.any(axis=1)) < len(windows.lengths)
+
+
+@settings(max_examples=40)
+@given(words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=60), data=st.data())
+def test_any_pieces_are_found_again_by_their_characters(
+    nlp: Language, words: list[str], data: st.DataObject
+) -> None:
+    windows = encode(nlp, spacy_bert.join(nlp, "Who?", " ".join(words)))
+    first = data.draw(st.sampled_from(np.flatnonzero(windows.is_second).tolist()))
+    window = windows.window_of[first]
+    same = np.flatnonzero(windows.is_second & (windows.window_of == window))
+    last = data.draw(st.sampled_from(same[same >= first].tolist()))
+    gold = int(windows.offsets[first, 0]), int(windows.offsets[last, 1])
+    found = find_targets(windows, gold)
+    assert found[window].tolist() == windows.position_of[[first, last]].tolist()
+    shown = np.flatnonzero(found.any(axis=1))
+    rows = windows.starts[shown, None] + found[shown]
+    assert (windows.offsets[rows[:, 0], 0] == gold[0]).all()
+    assert (windows.offsets[rows[:, 1], 1] == gold[1]).all()
 
 
 def test_no_answer_is_cls_and_what_no_piece_shows_is_missing(nlp: Language) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import spacy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spacy.cli.init_config import fill_config
+from spacy.cli.train import train
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from spacy.training import Example
@@ -20,12 +24,15 @@ from transformers import BertForQuestionAnswering
 
 import spacy_bert
 from spacy_bert.bert import BertConfig, BertForPreTraining, save_pretrained
+from spacy_bert.datasets.squad import write_squad
+from spacy_bert.datasets.writing import BadRows
 from spacy_bert.models.encoder import encoder_shim
 from spacy_bert.models.heads import head_shim
 from spacy_bert.models.optimizer import build_adamw
 from spacy_bert.pipeline.answers import Answer
 from spacy_bert.wordpiece import WordPiece
 from tests.conftest import SENTENCES
+from tests.pipeline.lifecycle import command
 from tests.pipeline.questions import KEY, example, finder, gold, qa_pipeline
 
 CONTEXT = (
@@ -331,11 +338,11 @@ def test_batches_do_not_matter(trained: Language) -> None:
     )
 
 
-def test_disk_and_bytes_round_trips(trained: Language, saved: Path) -> None:
+def test_disk_bytes_and_pickle_round_trips(trained: Language, saved: Path) -> None:
     other, _ = qa_pipeline(Path("/no/such/place"), encoder={"stride": 24}, null_answers=True)
     other.from_bytes(trained.to_bytes())
     expected = said(list(trained.pipe(docs(trained))))
-    for copy in (spacy.load(saved), other):
+    for copy in (spacy.load(saved), other, pickle.loads(pickle.dumps(trained))):
         assert said(list(copy.pipe(docs(copy)))) == expected
 
 
@@ -346,6 +353,42 @@ def test_plain_texts_with_a_border_are_answered(saved: Path, tmp_path: Path) -> 
     DocBin(docs=golds, store_user_data=False).to_disk(tmp_path / "dev.spacy")
     corpus = spacy.training.Corpus(tmp_path / "dev.spacy")
     assert nlp.evaluate(list(corpus(nlp)))["answers_em"] == 1.0
+
+
+def test_from_a_file_of_questions_to_answers(checkpoint: Path, tmp_path: Path) -> None:
+    """`data squad` and `train` with the config that ships, as the README says."""
+    config = Path(__file__).parents[2] / "configs" / "qa.cfg"
+    before, after = fill_config(tmp_path / "filled.cfg", config, silent=True)
+    assert before.to_str() == after.to_str()
+    rows = [
+        {
+            "question": question,
+            "is_impossible": not texts,
+            "answers": [{"text": text, "answer_start": CONTEXT.index(text)} for text in texts],
+        }
+        for question, texts in GOLD
+    ]
+    data = {"data": [{"paragraphs": [{"context": CONTEXT, "qas": rows}]}]}
+    (tmp_path / "train.json").write_text(json.dumps(data))
+    write_squad(tmp_path / "train.json", tmp_path / "train.spacy", rows=BadRows())
+    overrides = {
+        **dict.fromkeys(("paths.train", "paths.dev"), str(tmp_path / "train.spacy")),
+        "paths.encoder": str(checkpoint),
+        "components.bert.model.window": 64,
+        "components.bert.model.stride": 24,
+        "components.bert_span_qa.null_answers": True,
+        "training.max_steps": 60,
+        "training.eval_frequency": 60,
+        "training.dropout": 0.0,
+        "training.optimizer.learn_rate.initial_rate": 2e-3,
+        "training.optimizer.learn_rate.warmup_steps": 0,
+        "training.optimizer.learn_rate.total_steps": 100,
+    }
+    train(config, tmp_path / "model", overrides=overrides)
+    nlp = spacy.load(tmp_path / "model" / "model-last")
+    assert nlp.meta["performance"]["answers_f1"] > 0.9
+    command("evaluate", tmp_path / "model" / "model-last", tmp_path / "train.spacy")
+    assert spacy_bert.ask(nlp, "Since when?", CONTEXT).text == "mid-1980s"
 
 
 def test_a_threshold_of_the_day_wins_over_the_saved_one(saved: Path) -> None:
