@@ -86,7 +86,7 @@ def test_a_window_must_show_the_whole_answer(nlp: Language) -> None:
 
 
 @settings(max_examples=40)
-@given(words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=60), data=st.data())
+@given(words=st.lists(st.sampled_from(WORDS), min_size=30, max_size=60), data=st.data())
 def test_any_pieces_are_found_again_by_their_characters(
     nlp: Language, words: list[str], data: st.DataObject
 ) -> None:
