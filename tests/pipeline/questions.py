@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import spacy
 import torch
 from spacy.language import Language
@@ -14,9 +15,24 @@ from spacy.training import Example
 import spacy_bert
 from spacy_bert.models.encoder import encoder_shim
 from spacy_bert.models.heads import head_shim
+from spacy_bert.pipeline.answers import Answer
 from spacy_bert.pipeline.span_qa import BertSpanQA
 
 KEY = "answers"
+
+CONTEXT = (
+    "The quick brown fox jumps over the lazy dog in Paris, which can't cost $5. "
+    "A dictionary maps keys to values since the mid-1980s; a list keeps values in order. "
+    "Photosynthesis converts light energy into chemical energy."
+)
+GOLD = [
+    ("Who jumps?", ["The quick brown fox", "fox"]),
+    ("Over what?", ["the lazy dog"]),
+    ("What does it cost?", ["$5"]),
+    ("Since when?", ["mid-1980s"]),
+    ("What can it not?", ["cost"]),
+    ("Is it raining?", []),
+]
 
 
 def qa_pipeline(
@@ -48,6 +64,16 @@ def example(nlp: Language, doc: Doc) -> Example:
     return Example(nlp.make_doc(doc.text), doc)
 
 
+def examples(nlp: Language) -> list[Example]:
+    """The questions with their gold answers."""
+    return [example(nlp, gold(nlp, question, CONTEXT, *texts)) for question, texts in GOLD]
+
+
+def docs(nlp: Language) -> list[Doc]:
+    """The questions, without answers."""
+    return [spacy_bert.join(nlp, question, CONTEXT) for question, _ in GOLD]
+
+
 def finder(checkpoint: Path, first: str, last: str, **settings: Any) -> Language:
     """A pipeline built by hand: an answer runs from the word `first` to the word `last`.
 
@@ -71,3 +97,17 @@ def finder(checkpoint: Path, first: str, last: str, **settings: Any) -> Language
             head.weight[row] = torch.tensor(data.model_output.last_hidden_state[0, piece])
         head.bias.zero_()
     return nlp
+
+
+def said(docs: list[Doc]) -> list[list[Answer]]:
+    """What has been answered."""
+    return [doc._.answers for doc in docs]
+
+
+def assert_close(ours: list[list[Answer]], theirs: list[list[Answer]]) -> None:
+    """The same best answers, and scores but for rounding."""
+    for one, other in zip(ours, theirs, strict=True):
+        assert one[0].text == other[0].text
+        np.testing.assert_allclose(
+            [answer.score for answer in one], [answer.score for answer in other], atol=1e-4
+        )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,82 +12,36 @@ import spacy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spacy.cli.init_config import fill_config
-from spacy.cli.train import train
 from spacy.language import Language
-from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 from spacy_transformers.data_classes import TransformerData
 from transformers import BertForQuestionAnswering
 
 import spacy_bert
-from spacy_bert.bert import BertConfig, BertForPreTraining, save_pretrained
-from spacy_bert.datasets.squad import write_squad
-from spacy_bert.datasets.writing import BadRows
 from spacy_bert.models.encoder import encoder_shim
 from spacy_bert.models.heads import head_shim
 from spacy_bert.models.optimizer import build_adamw
-from spacy_bert.pipeline.answers import Answer
-from spacy_bert.wordpiece import WordPiece
 from tests.conftest import SENTENCES
-from tests.pipeline.lifecycle import command
-from tests.pipeline.questions import KEY, example, finder, gold, qa_pipeline
-
-CONTEXT = (
-    "The quick brown fox jumps over the lazy dog in Paris, which can't cost $5. "
-    "A dictionary maps keys to values since the mid-1980s; a list keeps values in order. "
-    "Photosynthesis converts light energy into chemical energy."
+from tests.pipeline.questions import (
+    CONTEXT,
+    GOLD,
+    KEY,
+    docs,
+    example,
+    examples,
+    finder,
+    gold,
+    qa_pipeline,
 )
-GOLD = [
-    ("Who jumps?", ["The quick brown fox", "fox"]),
-    ("Over what?", ["the lazy dog"]),
-    ("What does it cost?", ["$5"]),
-    ("Since when?", ["mid-1980s"]),
-    ("What can it not?", ["cost"]),
-    ("Is it raining?", []),
-]
-
-
-def examples(nlp: Language) -> list[Example]:
-    return [example(nlp, gold(nlp, question, CONTEXT, *texts)) for question, texts in GOLD]
-
-
-def docs(nlp: Language) -> list[Doc]:
-    return [spacy_bert.join(nlp, question, CONTEXT) for question, _ in GOLD]
-
-
-@pytest.fixture(scope="module")
-def trained(checkpoint: Path) -> Language:
-    """Has learned the questions by heart; windows of 64 pieces slide over the context."""
-    nlp, _ = qa_pipeline(checkpoint, encoder={"stride": 24}, null_answers=True)
-    torch.manual_seed(0)
-    optimizer = nlp.initialize(lambda: examples(nlp), sgd=build_adamw(2e-3))
-    losses: dict[str, float] = {}
-    for _ in range(60):
-        losses = nlp.update(examples(nlp), sgd=optimizer, losses={})
-    assert losses["bert_span_qa"] < 0.1
-    return nlp
-
-
-@pytest.fixture(scope="module")
-def saved(trained: Language, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("qa") / "model"
-    trained.to_disk(path)
-    return path
-
-
-def said(docs: list[Doc]) -> list[list[Answer]]:
-    return [doc._.answers for doc in docs]
-
 
 # Learning
 
 
-def test_learns_exact_answers_alternatives_and_silence(trained: Language) -> None:
-    scores = trained.evaluate(examples(trained))
+def test_learns_exact_answers_alternatives_and_silence(reader: Language) -> None:
+    scores = reader.evaluate(examples(reader))
     assert scores["answers_em"] == scores["answers_f1"] == 1.0
     assert scores["answers_no_em"] == scores["answers_has_em"] == scores["answers_best_f1"] == 1.0
-    for doc, (_, texts) in zip(trained.pipe(docs(trained)), GOLD, strict=True):
+    for doc, (_, texts) in zip(reader.pipe(docs(reader)), GOLD, strict=True):
         best, *others = doc._.answers
         group = doc.spans[KEY]
         assert group.attrs["scores"] == ([best.score] if texts else [])
@@ -111,19 +63,19 @@ def test_learns_exact_answers_alternatives_and_silence(trained: Language) -> Non
         assert ranked == sorted(ranked, reverse=True)
 
 
-def test_ask(trained: Language) -> None:
-    answer = spacy_bert.ask(trained, "Since when?", CONTEXT)
+def test_ask(reader: Language) -> None:
+    answer = spacy_bert.ask(reader, "Since when?", CONTEXT)
     assert answer.text == "mid-1980s"
     assert CONTEXT[answer.start_char : answer.end_char] == "mid-1980s"
-    several = spacy_bert.ask(trained, [question for question, _ in GOLD], CONTEXT)
+    several = spacy_bert.ask(reader, [question for question, _ in GOLD], CONTEXT)
     assert [a.text for a in several] == [texts[0] if texts else "" for _, texts in GOLD]
     assert (several[-1].start_char, several[-1].end_char) == (-1, -1)
-    assert spacy_bert.ask(trained, [], CONTEXT) == []
+    assert spacy_bert.ask(reader, [], CONTEXT) == []
     for pipeline in (spacy.blank("en"), spacy.blank("en")):
         with pytest.raises(ValueError, match='no component "bert_span_qa" that would answer'):
             spacy_bert.ask(pipeline, "Who?", CONTEXT)
-    with trained.select_pipes(disable=["bert_span_qa"]), pytest.raises(ValueError, match="enable"):
-        spacy_bert.ask(trained, "Who?", CONTEXT)
+    with reader.select_pipes(disable=["bert_span_qa"]), pytest.raises(ValueError, match="enable"):
+        spacy_bert.ask(reader, "Who?", CONTEXT)
 
 
 # Parity
@@ -302,182 +254,32 @@ def test_long_contexts_can_be_trained_on(checkpoint: Path) -> None:
     assert 0.0 < losses["bert_span_qa"] < 10.0
 
 
-# Docs and pipelines that travel
-
-
-def test_answers_travel_with_the_doc(trained: Language) -> None:
-    doc = trained(docs(trained)[2])
-    expected = doc._.answers
-    assert expected[0].text == "$5"
-    doc._.trf_data = None  # the encoder's, and heavy
-    binary = DocBin(docs=[doc], store_user_data=True).to_bytes()
-    (unpacked,) = DocBin().from_bytes(binary).get_docs(spacy.blank("en").vocab)
-    for copy in (doc.copy(), Doc(doc.vocab).from_bytes(doc.to_bytes()), unpacked):
-        assert copy._.answers == expected
-        assert copy.spans[KEY].attrs["texts"] == ["$5"]
-    assert trained.make_doc("fresh")._.answers == []
-
-
-def test_several_processes_say_the_same(trained: Language) -> None:
-    alone = said(list(trained.pipe(docs(trained), batch_size=2)))
-    apart = said(list(trained.pipe(docs(trained), batch_size=2, n_process=2)))
-    assert_close(apart, alone)
-
-
-def assert_close(ours: list[list[Answer]], theirs: list[list[Answer]]) -> None:
-    for one, other in zip(ours, theirs, strict=True):
-        assert one[0].text == other[0].text
-        np.testing.assert_allclose(
-            [answer.score for answer in one], [answer.score for answer in other], atol=1e-4
-        )
-
-
-def test_batches_do_not_matter(trained: Language) -> None:
-    assert_close(
-        [trained(doc)._.answers for doc in docs(trained)], said(list(trained.pipe(docs(trained))))
-    )
-
-
-def test_disk_bytes_and_pickle_round_trips(trained: Language, saved: Path) -> None:
-    other, _ = qa_pipeline(Path("/no/such/place"), encoder={"stride": 24}, null_answers=True)
-    other.from_bytes(trained.to_bytes())
-    expected = said(list(trained.pipe(docs(trained))))
-    for copy in (spacy.load(saved), other, pickle.loads(pickle.dumps(trained))):
-        assert said(list(copy.pipe(docs(copy)))) == expected
-
-
-def test_plain_texts_with_a_border_are_answered(saved: Path, tmp_path: Path) -> None:
-    """As `spacy evaluate` does it: from the text and the gold Docs of a DocBin."""
-    nlp = spacy.load(saved)
-    golds = [eg.reference for eg in examples(nlp)]
-    DocBin(docs=golds, store_user_data=False).to_disk(tmp_path / "dev.spacy")
-    corpus = spacy.training.Corpus(tmp_path / "dev.spacy")
-    assert nlp.evaluate(list(corpus(nlp)))["answers_em"] == 1.0
-
-
-def test_from_a_file_of_questions_to_answers(checkpoint: Path, tmp_path: Path) -> None:
-    """`data squad` and `train` with the config that ships, as the README says."""
-    config = Path(__file__).parents[2] / "configs" / "qa.cfg"
-    before, after = fill_config(tmp_path / "filled.cfg", config, silent=True)
-    assert before.to_str() == after.to_str()
-    rows = [
-        {
-            "question": question,
-            "is_impossible": not texts,
-            "answers": [{"text": text, "answer_start": CONTEXT.index(text)} for text in texts],
-        }
-        for question, texts in GOLD
-    ]
-    data = {"data": [{"paragraphs": [{"context": CONTEXT, "qas": rows}]}]}
-    (tmp_path / "train.json").write_text(json.dumps(data))
-    write_squad(tmp_path / "train.json", tmp_path / "train.spacy", rows=BadRows())
-    overrides = {
-        **dict.fromkeys(("paths.train", "paths.dev"), str(tmp_path / "train.spacy")),
-        "paths.encoder": str(checkpoint),
-        "components.bert.model.window": 64,
-        "components.bert.model.stride": 24,
-        "components.bert_span_qa.null_answers": True,
-        "training.max_steps": 60,
-        "training.eval_frequency": 60,
-        "training.dropout": 0.0,
-        "training.optimizer.learn_rate.initial_rate": 2e-3,
-        "training.optimizer.learn_rate.warmup_steps": 0,
-        "training.optimizer.learn_rate.total_steps": 100,
-    }
-    train(config, tmp_path / "model", overrides=overrides)
-    nlp = spacy.load(tmp_path / "model" / "model-last")
-    assert nlp.meta["performance"]["answers_f1"] > 0.9
-    command("evaluate", tmp_path / "model" / "model-last", tmp_path / "train.spacy")
-    assert spacy_bert.ask(nlp, "Since when?", CONTEXT).text == "mid-1980s"
-
-
-def test_a_threshold_of_the_day_wins_over_the_saved_one(saved: Path) -> None:
-    def load(**values: Any) -> Language:
-        return spacy.load(saved, config={"components": {"bert_span_qa": values}})
-
-    never, always = load(null_threshold=1e9), load(null_threshold=-1e9)
-    assert all(doc._.answers[0].text for doc in never.pipe(docs(never)))
-    assert not any(doc._.answers[0].text for doc in always.pipe(docs(always)))
-    assert all(doc._.answers[-1].is_null for doc in never.pipe(docs(never)))
-    few = load(null_answers=False, n_best=3)
-    assert [len(doc._.answers) for doc in few.pipe(docs(few))] == [3] * len(GOLD)
-    short = load(max_answer_pieces=1, null_threshold=1e9)
-    assert all(
-        " " not in answer.text for doc in short.pipe(docs(short)) for answer in doc._.answers
-    )
-
-
-def test_replaced_listeners_say_the_same(saved: Path, tmp_path: Path) -> None:
-    nlp = spacy.load(saved)
-    expected = said(list(nlp.pipe(docs(nlp))))
-    nlp.replace_listeners("bert", "bert_span_qa", ["model.tok2vec"])
-    nlp.remove_pipe("bert")
-    tok2vec = nlp.config["components"]["bert_span_qa"]["model"]["tok2vec"]
-    assert tok2vec["@architectures"] == "spacy_bert.PieceEncoder.v1"
-    assert said(list(nlp.pipe(docs(nlp)))) == expected
-    nlp.to_disk(tmp_path / "private")
-    loaded = spacy.load(tmp_path / "private")
-    assert said(list(loaded.pipe(docs(loaded)))) == expected
-    before = nlp.get_pipe("bert_span_qa").model.to_bytes()
-    loaded.update(examples(loaded), sgd=loaded.resume_training(), losses={})
-    assert loaded.get_pipe("bert_span_qa").model.to_bytes() != before
-
-
-def test_shares_the_encoder_with_other_components(checkpoint: Path) -> None:
-    nlp, _ = qa_pipeline(checkpoint)
-    nlp.add_pipe("bert_ner").add_label("PLACE")
-    golds = examples(nlp)
-    for eg in golds:
-        start = eg.reference.text.index("Paris")
-        eg.reference.ents = [eg.reference.char_span(start, start + 5, label="PLACE")]
-    optimizer = nlp.initialize(lambda: golds, sgd=build_adamw(2e-3))
-    torch.manual_seed(0)
-    for _ in range(40):
-        losses = nlp.update(golds, sgd=optimizer, losses={})
-    assert losses["bert_span_qa"] < 1.0
-    doc = nlp(docs(nlp)[0])
-    assert doc._.answers[0].text == "The quick brown fox"
-    assert [ent.text for ent in doc.ents] == ["Paris"]
-
-
-def test_a_left_to_right_encoder_will_do(tmp_path: Path, wordpiece: WordPiece) -> None:
-    config = BertConfig.preset(
-        "tiny", vocab_size=len(wordpiece), max_position_embeddings=64, is_decoder=True
-    )
-    save_pretrained(BertForPreTraining(config), tmp_path)
-    wordpiece.save(tmp_path)
-    nlp, _ = qa_pipeline(tmp_path)
-    optimizer = nlp.initialize(lambda: examples(nlp), sgd=build_adamw(1e-3))
-    losses = [nlp.update(examples(nlp), sgd=optimizer, losses={})["bert_span_qa"] for _ in range(8)]
-    assert losses[-1] < losses[0]
-
-
 # Odd Docs and errors
 
 
-def test_a_context_without_words_has_no_answer(trained: Language) -> None:
+def test_a_context_without_words_has_no_answer(reader: Language) -> None:
     for parts in (("Who?", ""), ("Who?", " \n"), ("", ""), ("Who?", "", " ")):
-        doc = trained(spacy_bert.join(trained, *parts))
+        doc = reader(spacy_bert.join(reader, *parts))
         (only,) = doc._.answers
         assert only.is_null
         assert only.probability == 1.0
         assert list(doc.spans[KEY]) == []
-    assert trained.get_pipe("bert_span_qa").predict([]) == []
-    assert list(trained.pipe([])) == []
+    assert reader.get_pipe("bert_span_qa").predict([]) == []
+    assert list(reader.pipe([])) == []
 
 
-def test_no_question_is_an_error(trained: Language) -> None:
+def test_no_question_is_an_error(reader: Language) -> None:
     for text in ("It rains.", "", " "):
         with pytest.raises(ValueError, match=r"^no question: .*spacy_bert\.join\(nlp, question"):
-            trained(text)
+            reader(text)
 
 
-def test_a_question_too_long_for_the_window_is_an_error(trained: Language) -> None:
+def test_a_question_too_long_for_the_window_is_an_error(reader: Language) -> None:
     with pytest.raises(ValueError, match=r"segment 1 of the Doc has \d+ pieces; read whole"):
-        spacy_bert.ask(trained, SENTENCES[1] * 4, CONTEXT)
+        spacy_bert.ask(reader, SENTENCES[1] * 4, CONTEXT)
 
 
-def test_an_encoder_is_needed_and_ours(checkpoint: Path, saved: Path) -> None:
+def test_an_encoder_is_needed_and_ours(checkpoint: Path, saved_reader: Path) -> None:
     alone = spacy.blank("en")
     alone.add_pipe("bert_span_qa")
     with pytest.raises(ValueError, match=r"^\[components.bert_span_qa\] listens to any .bert."):
@@ -487,7 +289,7 @@ def test_an_encoder_is_needed_and_ours(checkpoint: Path, saved: Path) -> None:
     foreign.add_pipe("bert_span_qa")
     with pytest.raises(ValueError, match=r"which only spacy_bert.Encoder.v1 lays out"):
         foreign.initialize()
-    nlp = spacy.load(saved)
+    nlp = spacy.load(saved_reader)
     with pytest.raises(ValueError, match=r"'bert_span_qa' reads what the shared encoder leaves"):
         nlp(docs(nlp)[0], disable=["bert"])
     doc = nlp(docs(nlp)[0])
@@ -496,11 +298,12 @@ def test_an_encoder_is_needed_and_ours(checkpoint: Path, saved: Path) -> None:
         nlp(doc, disable=["bert"])
 
 
-def test_wrong_gold_stops_the_training(trained: Language) -> None:
-    doc = spacy_bert.join(trained, "Who jumps?", CONTEXT)
+def test_wrong_gold_stops_the_training(saved_reader: Path) -> None:
+    nlp = spacy.load(saved_reader)
+    doc = spacy_bert.join(nlp, "Who jumps?", CONTEXT)
     doc.spans[KEY] = [doc[:1]]
     with pytest.raises(ValueError, match="stands in the first segment, which is the question"):
-        trained.update([example(trained, doc)])
+        nlp.update([example(nlp, doc)])
 
 
 @pytest.mark.parametrize(
