@@ -1,6 +1,6 @@
 """BERT as a native citizen of spaCy.
 
-Importing this package loads nothing heavy; `join` comes with spaCy when first asked for.
+Importing this package loads nothing heavy; `join` and `ask` come with spaCy when first asked for.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from spacy_bert.models.segments import join
+    from spacy_bert.pipeline.span_qa import ask
 
-__all__ = ["join"]
+__all__ = ["ask", "join"]
 
 
 def __getattr__(name: str) -> object:
@@ -19,6 +20,10 @@ def __getattr__(name: str) -> object:
         from spacy_bert.models.segments import join
 
         return join
+    if name == "ask":
+        from spacy_bert.pipeline.span_qa import ask
+
+        return ask
     raise AttributeError(f"module 'spacy_bert' has no attribute {name!r}")
 
 

@@ -37,12 +37,15 @@ def test_python_examples_run(
         # A tiny network that has learned nothing yet wants a higher rate.
         text = example.replace("5e-5", "5e-3")
         exec(text.replace("bert-base-uncased", str(checkpoint)), names)
-        if "spacy_bert.join" in example:
+        if "Does it rain?" in example:
             segments = [span.text for span in names["doc"]._.segments]
             assert segments == ["Does it rain?", "It is raining."]
         if "bert_ner" in example and "add_pipe" in example:
             found = [(ent.text, ent.label_) for ent in names["doc"].ents]
             assert found == [("Ada Lovelace", "PERSON"), ("London", "PLACE")]
+        if "bert_span_qa" in example:
+            answer = names["answer"]
+            assert (answer.text, answer.start_char) == ("London", 22)
     assert (tmp_path / "train.spacy").is_file()
     assert names["ner"].labels == ("PERSON", "PLACE")
     assert "TokenEncoder" in str(names["nlp"].config["components"]["bert_ner"])

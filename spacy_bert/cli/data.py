@@ -1,4 +1,4 @@
-"""Commands that make data sets: `data pydocs`, `data english`, `data glue`."""
+"""Commands that make data sets: `data pydocs`, `english`, `glue` and `squad`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spacy_bert.cli.data_glue import glue
+from spacy_bert.cli.data_squad import squad
 from spacy_bert.cli.errors import one_line_errors
 
 data = typer.Typer(name="data", help="Make data sets.", no_args_is_help=True, rich_markup_mode=None)
@@ -75,3 +76,6 @@ def english(
         counts = write_english(output, wikipedia=wikipedia, novels=novels, text=text)
     found = ", ".join(f"{count:,} of {name}" for name, count in counts.items())
     typer.echo(f"{output}: documents {found}")
+
+
+data.command("squad", no_args_is_help=True)(squad)

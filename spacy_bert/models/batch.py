@@ -104,6 +104,18 @@ class Chunks:
         return list(torch.split(gradient, [len(batch.pieces) for batch in self.batches]))
 
 
+@dataclass
+class PackedTransformerData(TransformerData):  # type: ignore[misc]
+    """The outputs of one Doc, and where their pieces stand in its text.
+
+    Attributes:
+        offsets: characters of each piece, window after window without padding, (pieces, 2); -1 for
+            [CLS] and [SEP]. Whoever gets the data back from bytes gets them without.
+    """
+
+    offsets: np.ndarray
+
+
 class PackedTransformerBatch(FullTransformerBatch):  # type: ignore[misc]
     """The outputs of a batch of Docs; `doc_data` has one `TransformerData` for each.
 
@@ -162,7 +174,7 @@ def unpad(rows: Array, lengths: Sequence[int]) -> Array:
     return xp.concatenate([row[:length] for row, length in zip(rows, lengths, strict=True)])
 
 
-def _doc_data(layout: DocLayout, hidden: Array, wordpiece: WordPiece) -> TransformerData:
+def _doc_data(layout: DocLayout, hidden: Array, wordpiece: WordPiece) -> PackedTransformerData:
     """One row for each window, padded to the longest of this Doc's."""
     lengths = list(layout.lengths)
     windows, longest = len(lengths), max(lengths)
@@ -188,7 +200,7 @@ def _doc_data(layout: DocLayout, hidden: Array, wordpiece: WordPiece) -> Transfo
         states[row, column] = hidden
         align = (row * longest + column)[align].astype(np.int32)
     tokens = wordpiece.tokens
-    return TransformerData(
+    return PackedTransformerData(
         wordpieces=WordpieceBatch(
             strings=[[tokens[i] for i in row_ids] for row_ids in ids.tolist()],
             input_ids=ids,
@@ -198,4 +210,5 @@ def _doc_data(layout: DocLayout, hidden: Array, wordpiece: WordPiece) -> Transfo
         ),
         model_output=ModelOutput(last_hidden_state=states),
         align=Ragged(cast(Any, align), cast(Any, layout.align_lengths)),
+        offsets=layout.offsets,
     )

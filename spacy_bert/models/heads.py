@@ -71,14 +71,14 @@ def build_ner(
     return _with_head(model, tok2vec, head)
 
 
-def build_head(nO: int | None, *, pooler: bool) -> Model[Floats2d, Floats2d]:
-    """A `Head` as a thinc model of rows."""
+def build_head(nO: int | None, *, pooler: bool, dropout: bool = True) -> Model[Floats2d, Floats2d]:
+    """A `Head` as a thinc model of rows; without `dropout`, no setting switches it on."""
     return Model(
         "bert_head",
         forward_head,
         init=init_head,
         dims={"nI": None, "nO": nO},
-        attrs={"dropout_rate": 0.1, "pooler": pooler},
+        attrs={"pooler": pooler} | ({"dropout_rate": 0.1} if dropout else {}),
         shims=[TorchShim(build_module)],
     )
 
@@ -124,7 +124,7 @@ def forward_head(
         with shim.predicting() as head:
             return torch2xp(head(inputs)), _no_gradient
     with shim.training() as head:
-        cast(Head, head).dropout.p = model.attrs["dropout_rate"]
+        cast(Head, head).dropout.p = model.attrs.get("dropout_rate", 0.0)
         outputs = head(inputs)
 
     def backprop(gradient: Array) -> Array:

@@ -76,6 +76,8 @@ class DocLayout:
     Attributes:
         pieces: wordpiece ids with [CLS] and [SEP], (total,) int64.
         segment_ids: 0 for the first segment of a window, 1 for the second, (total,) int64.
+        offsets: where each piece begins and ends in the text of the Doc, (total, 2) int64; -1 for
+            [CLS] and [SEP], which stand in no text.
         lengths: pieces in each window.
         align_pieces: for token after token, the indices of its pieces in `pieces`.
         align_lengths: number of pieces of each token, (tokens,) int32; 0 for white space.
@@ -83,6 +85,7 @@ class DocLayout:
 
     pieces: np.ndarray
     segment_ids: np.ndarray
+    offsets: np.ndarray
     lengths: tuple[int, ...]
     align_pieces: np.ndarray
     align_lengths: np.ndarray
@@ -99,17 +102,19 @@ class _Segment:
 
     start: int  # index of its first token in the Doc
     ids: np.ndarray
+    offsets: np.ndarray  # (pieces, 2) characters of each piece in the Doc
     first: np.ndarray  # (tokens,) first piece of each token
     count: np.ndarray  # (tokens,) pieces of each token
 
     @classmethod
     def build(cls, span: Span, ids: np.ndarray, offsets: np.ndarray, chars: np.ndarray) -> _Segment:
         """Align pieces to tokens by character offsets: a token has every piece it overlaps."""
-        token_starts = chars[span.start : span.end, 0] - span.start_char
+        offsets = offsets + span.start_char
+        token_starts = chars[span.start : span.end, 0]
         token_ends = token_starts + chars[span.start : span.end, 1]
         first = np.searchsorted(offsets[:, 1], token_starts, side="right")
         behind = np.searchsorted(offsets[:, 0], token_ends, side="left")
-        return cls(span.start, ids, first, np.maximum(behind - first, 0))
+        return cls(span.start, ids, offsets, first, np.maximum(behind - first, 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +128,10 @@ class _Part:
     @property
     def ids(self) -> np.ndarray:
         return self.segment.ids[self.start : self.end]
+
+    @property
+    def offsets(self) -> np.ndarray:
+        return self.segment.offsets[self.start : self.end]
 
 
 def lay_out(
@@ -151,16 +160,20 @@ def _lay_out_doc(
     tokens: int, parts: list[_Segment], wordpiece: WordPiece, options: LayoutOptions
 ) -> DocLayout:
     cls, sep = np.array([wordpiece.cls_id]), np.array([wordpiece.sep_id])
+    nowhere = np.full((1, 2), -1)
     pieces: list[np.ndarray] = []
     kinds: list[np.ndarray] = []
+    offsets: list[np.ndarray] = []
     lengths: list[int] = []
     best = _BestContext(tokens)
     total = 0
     for window in _windows(parts, options):
         row, row_kinds, width = [cls], [np.zeros(1, np.int64)], 1
+        offsets.append(nowhere)
         for kind, part in enumerate(window):
             best.offer(part, offset=total + width)
             row += [part.ids, sep]
+            offsets += [part.offsets, nowhere]
             width += len(part.ids) + 1
             row_kinds.append(np.full(len(part.ids) + 1, kind, np.int64))
         pieces += row
@@ -170,6 +183,7 @@ def _lay_out_doc(
     return DocLayout(
         pieces=np.concatenate(pieces).astype(np.int64),
         segment_ids=np.concatenate(kinds),
+        offsets=np.concatenate(offsets),
         lengths=tuple(lengths),
         align_pieces=ranges(best.first, best.count).astype(np.int32),
         align_lengths=best.count.astype(np.int32),

@@ -15,7 +15,8 @@ from spacy_transformers.layers import TransformerListener, trfs2arrays
 from thinc.api import Model, chain, list2ragged, reduce_mean
 from thinc.types import Floats2d, Ragged
 
-from spacy_bert.models.pooling import Piece, pool_cls, pool_first
+from spacy_bert.models.pooling import Piece, pool_cls, pool_first, pool_windows
+from spacy_bert.models.windows import Windows
 
 Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
 EncoderModel: TypeAlias = Model[list[Doc], FullTransformerBatch]
@@ -24,6 +25,7 @@ EncoderModel: TypeAlias = Model[list[Doc], FullTransformerBatch]
 PRIVATE = {
     "spacy_bert.ClsListener.v1": "spacy_bert.ClsEncoder.v1",
     "spacy_bert.TokenListener.v1": "spacy_bert.TokenEncoder.v1",
+    "spacy_bert.PieceListener.v1": "spacy_bert.PieceEncoder.v1",
     "spacy-transformers.TransformerListener.v1": "spacy_bert.Tok2VecEncoder.v1",
 }
 
@@ -71,6 +73,24 @@ def build_token_encoder(encoder: EncoderModel) -> Model[list[Doc], list[Floats2d
         encoder: `spacy_bert.Encoder.v1`.
     """
     return chain(split(encoder), pool_first())
+
+
+def build_piece_listener(upstream: str = "*") -> Model[list[Doc], list[Windows]]:
+    """The architecture `spacy_bert.PieceListener.v1`: each piece of each window has its vector.
+
+    Args:
+        upstream: name of the `bert` component to listen to; "*" is the only one.
+    """
+    return _listen(upstream, pool_windows())
+
+
+def build_piece_encoder(encoder: EncoderModel) -> Model[list[Doc], list[Windows]]:
+    """The architecture `spacy_bert.PieceEncoder.v1`: the same from an encoder of its own.
+
+    Args:
+        encoder: `spacy_bert.Encoder.v1`.
+    """
+    return chain(split(encoder), pool_windows())
 
 
 def build_token_mean(tok2vec: Model[list[Doc], list[Floats2d]]) -> Model[list[Doc], Floats2d]:

@@ -11,6 +11,9 @@ from thinc.api import Model, Ops, get_array_module
 from thinc.types import Floats2d
 from transformers.file_utils import ModelOutput
 
+from spacy_bert.models.batch import unpad
+from spacy_bert.models.windows import Windows
+
 Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
 Filled = list[tuple[int, Array]]
 Piece = Literal["first", "last"]
@@ -96,6 +99,31 @@ def forward_first(
         return gradients
 
     return pooled, backprop
+
+
+def pool_windows() -> Model[list[TransformerData], list[Windows]]:
+    """Every piece of every window, without padding, and where it stands."""
+    return Model("pool_windows", forward_windows)
+
+
+def forward_windows(
+    model: Model[list[TransformerData], list[Windows]], data: list[TransformerData], is_train: bool
+) -> tuple[list[Windows], Callable[[list[Array]], list[TransformerData]]]:
+    """(Docs) -> their windows; gradients of the rows -> those of the Docs with tokens only."""
+    filled, width = _filled(data)
+    windows = [Windows.empty(model.ops.alloc2f(0, width)) for _ in data]
+    for i, state in filled:
+        windows[i] = Windows.of(data[i], unpad(state, data[i].wordpieces.lengths))
+
+    def backprop(d_rows: list[Array]) -> list[TransformerData]:
+        gradients = []
+        for i, state in filled:
+            d_state = model.ops.xp.zeros_like(state)
+            d_state[windows[i].window_of, windows[i].position_of] = d_rows[i]
+            gradients.append(_gradient(data[i], d_state))
+        return gradients
+
+    return windows, backprop
 
 
 def _filled(data: list[TransformerData]) -> tuple[Filled, int]:

@@ -11,6 +11,7 @@ from spacy_transformers import Transformer
 from spacy_transformers.layers import TransformerListener
 from thinc.api import Model
 
+from spacy_bert.models.batch import PackedTransformerData
 from spacy_bert.models.encoder import EncoderShim
 
 
@@ -69,6 +70,21 @@ def require_encoding(name: str, model: Model[Any, Any], docs: Sequence[Doc]) -> 
             f"{name!r} reads what the shared encoder leaves in doc._.trf_data, but it has not seen "
             'this Doc: enable the component "bert" and run it first, or give this one an encoder '
             "of its own (nlp.replace_listeners)"
+        )
+
+
+def require_windows(name: str, model: Model[Any, Any], docs: Sequence[Doc]) -> None:
+    """Refuse Docs whose encoding does not tell where its pieces stand.
+
+    Raises:
+        ValueError: if another encoder left it, or it was read from bytes.
+    """
+    if next(iter(_listeners(model)), None) is None:
+        return
+    if any(not isinstance(doc._.trf_data, PackedTransformerData) for doc in docs if len(doc)):
+        raise ValueError(
+            f"{name!r} cannot tell where the pieces in doc._.trf_data stand in the text: run the "
+            'component "bert" on the Doc itself, not on what was saved of it'
         )
 
 

@@ -21,6 +21,7 @@ def layout(lengths: list[int], first: int) -> DocLayout:
     return DocLayout(
         pieces=np.arange(first, first + total),
         segment_ids=np.zeros(total, np.int64),
+        offsets=np.full((total, 2), -1),
         lengths=tuple(lengths),
         align_pieces=np.zeros(0, np.int32),
         align_lengths=np.zeros(0, np.int32),

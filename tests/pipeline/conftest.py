@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import spacy
+import torch
 from confection import Config
 from spacy.language import Language
 from spacy.tokens import DocBin
 
+from spacy_bert.models.optimizer import build_adamw
 from tests.pipeline import lifecycle
+from tests.pipeline.questions import examples, qa_pipeline
 
 
 @dataclass(frozen=True)
@@ -54,3 +57,24 @@ def trained(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Train
     nlp = lifecycle.train_config(made.load_config(), folder / "model")
     said = lifecycle.predict(nlp)
     return Trained(nlp, made.path, config, data, paths, said)
+
+
+@pytest.fixture(scope="session")
+def reader(checkpoint: Path) -> Language:
+    """Has learned the questions by heart; windows of 64 pieces slide over the context."""
+    nlp, _ = qa_pipeline(checkpoint, encoder={"stride": 24}, null_answers=True)
+    torch.manual_seed(0)
+    optimizer = nlp.initialize(lambda: examples(nlp), sgd=build_adamw(2e-3))
+    losses: dict[str, float] = {}
+    for _ in range(60):
+        losses = nlp.update(examples(nlp), sgd=optimizer, losses={})
+    assert losses["bert_span_qa"] < 0.1
+    return nlp
+
+
+@pytest.fixture(scope="session")
+def saved_reader(reader: Language, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where it was saved."""
+    path = tmp_path_factory.mktemp("qa") / "model"
+    reader.to_disk(path)
+    return path

@@ -33,18 +33,20 @@ def test_entry_point_resolves_in_its_registry(group: str, name: str) -> None:
         assert registry.get(group.partition("_")[2], name) is target
 
 
-def test_the_package_is_light_and_gives_join() -> None:
+@pytest.mark.parametrize("name", ["ask", "join"])
+def test_the_package_is_light_and_gives_its_functions(name: str) -> None:
     code = (
         "import sys, spacy_bert; assert 'torch' not in sys.modules, 'torch'; "
-        "assert 'spacy' not in sys.modules, 'spacy'; assert 'join' in dir(spacy_bert); "
-        "spacy_bert.join; assert 'spacy' in sys.modules"
+        f"assert 'spacy' not in sys.modules, 'spacy'; assert '{name}' in dir(spacy_bert); "
+        f"spacy_bert.{name}; assert 'spacy' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_segments_are_there_for_whoever_makes_a_pipeline() -> None:
+def test_extensions_are_there_for_whoever_makes_a_pipeline() -> None:
     code = (
         "import spacy; doc = spacy.blank('en')('a\\x1eb'); "
-        "assert [s.text for s in doc._.segments] == ['a', 'b']"
+        "assert [s.text for s in doc._.segments] == ['a', 'b']; "
+        "assert doc._.answers == []"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
