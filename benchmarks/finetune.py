@@ -9,9 +9,11 @@
     stsb       GLUE STS-B; Pearson's and Spearman's correlation
     conll2003  DIR has eng.train, eng.testa, eng.testb; entity F1 on testa and testb
     conll2003-joined  the same data, trained on neighbours joined to texts of all lengths
+    squad      DIR has squad11_train_subset.json.gz and squad11_dev_subset_1062.json.gz, in SQuAD
+               1.1's form; exact match and F1; batch 16, 2 epochs, windows of 384 pieces every 128
 
 `--encoder` is a BERT checkpoint directory; `--random-start` takes its shape and vocabulary only.
-Batch 32, 3 epochs, learning rate 5e-5, warm-up 10 %, no search for the best checkpoint. Prints one
+Batch 32, 3 epochs, learning rate 5e-5, warm-up 10 %; no search for the best checkpoint. Prints one
 JSON line for each seed.
 """
 
@@ -38,9 +40,10 @@ from spacy.training.converters import conll_ner_to_docs
 
 from spacy_bert.datasets.glue import TASKS as GLUE
 from spacy_bert.datasets.glue import find_files, read_split
+from spacy_bert.datasets.squad import read_squad
 from spacy_bert.datasets.writing import BadRows
 
-BATCH, EPOCHS, RATE, WARMUP = 32, 3, 5e-5, 0.1
+RATE, WARMUP = 5e-5, 0.1
 SST2_ROWS = 20_000
 
 Docs = Iterable[Doc]
@@ -54,6 +57,8 @@ class Task:
     read: Callable[[Path], dict[str, Docs]]
     score: Callable[[Language, Path], dict[str, float]]
     overrides: dict[str, Any] = field(default_factory=dict)
+    batch: int = 32
+    epochs: int = 3
 
 
 def read_glue(name: str, data: Path) -> dict[str, Docs]:
@@ -91,6 +96,13 @@ def sentences(file: Path) -> Iterator[Doc]:
             yield sentence.as_doc()
 
 
+def read_qa(data: Path) -> dict[str, Docs]:
+    """Questions joined to their contexts."""
+    nlp = spacy.blank("en")
+    files = {"train": "squad11_train_subset.json.gz", "dev": "squad11_dev_subset_1062.json.gz"}
+    return {split: read_squad(data / file, nlp, BadRows()) for split, file in files.items()}
+
+
 def score_dev(nlp: Language, folder: Path) -> dict[str, Any]:
     """All scores of spaCy and ours on dev."""
     return nlp.evaluate(list(Corpus(folder / "dev.spacy")(nlp)))
@@ -102,7 +114,7 @@ def score_positive(label: str, nlp: Language, folder: Path) -> dict[str, float]:
     return {"acc": scores["cats_acc"], "f1": scores["cats_f_per_type"][label]["f"]}
 
 
-def score_cats(keys: dict[str, str], nlp: Language, folder: Path) -> dict[str, float]:
+def score_keys(keys: dict[str, str], nlp: Language, folder: Path) -> dict[str, float]:
     """Some scores on dev, by the names that the result has for them."""
     scores = score_dev(nlp, folder)
     return {name: scores[key] for name, key in keys.items()}
@@ -124,23 +136,30 @@ TASKS = {
     "rte": Task(
         TEXTCAT,
         partial(read_glue, "rte"),
-        partial(score_cats, {"acc": "cats_acc"}),
+        partial(score_keys, {"acc": "cats_acc"}),
         # Premises have up to 280 pieces.
         {"components.bert.model.window": None, "components.bert.model.slide": "first"},
     ),
     "cola": Task(
         TEXTCAT,
         partial(read_glue, "cola"),
-        partial(score_cats, {"mcc": "cats_mcc", "acc": "cats_acc"}),
+        partial(score_keys, {"mcc": "cats_mcc", "acc": "cats_acc"}),
     ),
     "stsb": Task(
         TEXTCAT,
         partial(read_glue, "stsb"),
-        partial(score_cats, {"pearson": "cats_pearson", "spearman": "cats_spearman"}),
+        partial(score_keys, {"pearson": "cats_pearson", "spearman": "cats_spearman"}),
         {"components.bert_textcat.mode": "regression"},
     ),
     "conll2003": Task("finetune_ner.cfg", read_conll2003, score_ents),
     "conll2003-joined": Task("finetune_ner_joined.cfg", read_conll2003, score_ents),
+    "squad": Task(
+        "finetune_qa.cfg",
+        read_qa,
+        partial(score_keys, {"em": "answers_em", "f1": "answers_f1"}),
+        batch=16,
+        epochs=2,
+    ),
 }
 
 
@@ -154,7 +173,7 @@ def run(
         docbin = DocBin(docs=docs, store_user_data=False)
         docbin.to_disk(folder / f"{split}.spacy")
         sizes[split] = len(docbin)
-    steps = EPOCHS * -(-sizes["train"] // BATCH)
+    steps = task.epochs * -(-sizes["train"] // task.batch)
     started = time.perf_counter()
     train(
         Path(__file__).with_name(task.config),
@@ -165,7 +184,7 @@ def run(
             "paths.train": str(folder / "train.spacy"),
             "paths.dev": str(folder / "dev.spacy"),
             "training.seed": seed,
-            "training.eval_frequency": max(steps // EPOCHS, 1),
+            "training.eval_frequency": max(steps // task.epochs, 1),
             "training.optimizer.learn_rate.warmup_steps": int(WARMUP * steps),
             "training.optimizer.learn_rate.total_steps": steps,
         },
