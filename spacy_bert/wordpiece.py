@@ -131,7 +131,7 @@ class WordPiece:
         first = [*SPECIAL_TOKENS, *letters]
         if vocab_size < len(first):
             raise ValueError(
-                f"vocab_size {vocab_size} is too small: the special tokens and the alphabet "
+                f"--vocab-size {vocab_size} is too small: the special tokens and the alphabet "
                 f"take {len(first)}; raise it"
             )
         tokenizer = _bert_tokenizer(models.WordPiece(unk_token=UNK), normalizer)

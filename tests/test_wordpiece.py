@@ -318,5 +318,5 @@ def test_a_missing_path_is_named(tmp_path):
 def test_training_on_nothing_or_with_too_small_a_vocabulary_is_refused():
     with pytest.raises(ValueError, match="hold no words"):
         WordPiece.train(["", " "], vocab_size=100)
-    with pytest.raises(ValueError, match="vocab_size 10 is too small"):
+    with pytest.raises(ValueError, match="--vocab-size 10 is too small"):
         WordPiece.train(corpus(), vocab_size=10)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from spacy_bert.cli.errors import one_line_errors
+from spacy_bert.cli.stopping import stoppable
 
 FieldOption = Annotated[str, typer.Option(help="Where the text stands in .jsonl.")]
 
@@ -24,18 +25,22 @@ def train_tokenizer(
     cased: Annotated[bool, typer.Option("--cased", help="Keep case and accents.")] = False,
     min_frequency: Annotated[int, typer.Option(help="Least count of a pair to be merged.")] = 2,
     field: FieldOption = "text",
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace a tokenizer in OUTPUT, but never a model's."),
+    ] = False,
 ) -> None:
     """Train a WordPiece vocabulary on a text corpus.
 
     Example: python -m spacy bert train-tokenizer corpus/corpus.txt tokenizer --vocab-size 8000
     """
     with one_line_errors():
+        from spacy_bert.outputs import refuse_tokenizer_output
         from spacy_bert.pretraining.corpus import TextCorpus
         from spacy_bert.wordpiece import WordPiece
 
+        refuse_tokenizer_output(output, overwrite=overwrite)
         texts = TextCorpus(corpus, field=field)
-        if next(iter(texts), None) is None:
-            raise ValueError(f"{corpus}: holds no text")
         wordpiece = WordPiece.train(
             texts.sentences(),
             vocab_size=vocab_size,
@@ -71,17 +76,24 @@ def prepare(
     field: FieldOption = "text",
     min_characters: Annotated[int, typer.Option(help="Leave out shorter documents.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes; 0 takes all cores.")] = 1,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace shards of other inputs, finished or not, in OUTPUT."
+        ),
+    ] = False,
 ) -> None:
     """Turn a text corpus into memory-mapped shards of pieces, split into train and dev.
 
-    Of any size, in constant memory. The same command goes on with a run that was broken off.
+    Of any size, in constant memory. The same command goes on with a run that was broken off, and
+    leaves finished shards of the same corpus, tokenizer and settings as they are.
 
     Example: python -m spacy bert prepare corpus/corpus.txt shards --tokenizer tokenizer
 
     Example: python -m spacy bert prepare wiki.jsonl.gz shards --tokenizer tokenizer --splitter
     sentencizer --workers 0
     """
-    with one_line_errors():
+    with stoppable("the same command goes on from there"), one_line_errors():
         from tqdm import tqdm
 
         from spacy_bert.pretraining.building import write_shards
@@ -105,7 +117,9 @@ def prepare(
                 WordPiece.load(tokenizer),
                 dev_share=dev_share,
                 workers=workers,
+                overwrite=overwrite,
                 progress=bar.update,
+                say=bar.write,
             )
     for split, part in counts.items():
         typer.echo(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spacy_bert.files import replacing
-from spacy_bert.pretraining.corpus import TextCorpus, open_text
+from spacy_bert.pretraining.corpus import TextCorpus, open_text, readable_errors
 
 
 def write_english(
@@ -58,7 +58,7 @@ def write_english(
 
 
 def _chapters(file: Path) -> Iterator[str]:
-    with open_text(file) as stream:
+    with readable_errors(file), open_text(file) as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 chapters = json.loads(line)["chapters"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
+from pathlib import Path
 
 import spacy
 from spacy.language import Language
+from spacy.util import is_package
 
 from spacy_bert.pretraining.corpus import Document
 
@@ -27,7 +29,11 @@ class SpacySplitter:
             pipeline: "sentencizer" for rules (full stops and the like), or the name or path of a
                 pipeline with a `senter`, `sentencizer` or `parser`.
             lang: Language whose tokenizer serves "sentencizer".
+
+        Raises:
+            ValueError: If there is no such pipeline or language.
         """
+        _refuse_unknown(pipeline, lang)
         self.name = f"{pipeline} {lang}" if pipeline == RULES else pipeline
         self._pipeline = pipeline
         self._lang = lang
@@ -38,7 +44,7 @@ class SpacySplitter:
 
         Raises:
             ValueError: If the pipeline finds no sentences at all.
-            OSError: If there is no such pipeline.
+            OSError: If it cannot be loaded.
         """
         nlp = self._nlp = self._nlp or _load(self._pipeline, self._lang)
         paragraphs: list[str] = []
@@ -58,6 +64,20 @@ class SpacySplitter:
     def __getstate__(self) -> dict[str, object]:
         """Travel to another process without the pipeline."""
         return {**self.__dict__, "_nlp": None}
+
+
+def _refuse_unknown(pipeline: str, lang: str) -> None:
+    if pipeline == RULES:
+        try:
+            spacy.blank(lang)
+        except ImportError as error:  # no such language, or its tokenizer is not installed
+            reason = " ".join(str(error).split())
+            raise ValueError(f"--lang {lang}: spaCy cannot load this language ({reason})") from None
+    elif not is_package(pipeline) and not Path(pipeline).exists():
+        raise ValueError(
+            f"--splitter {pipeline}: no such pipeline; use lines, sentencizer or the name or "
+            "directory of a pipeline"
+        )
 
 
 def _load(pipeline: str, lang: str) -> Language:

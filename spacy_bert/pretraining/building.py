@@ -9,30 +9,34 @@ a run that was broken off goes on behind the last one.
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 import os
-import shutil
+import signal
+import sys
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from spacy_bert.files import replacing
 from spacy_bert.pretraining.corpus import Document, Splitter
-from spacy_bert.pretraining.shards import FORMAT, MANIFEST_FILE, PARTS, SPLITS, sha256
+from spacy_bert.pretraining.journal import (
+    PARTIAL,
+    EncodedBlock,
+    Partial,
+    SplitCounts,
+    finished_counts,
+)
+from spacy_bert.pretraining.shards import FORMAT, SPLITS
 from spacy_bert.wordpiece import WordPiece
-
-PARTIAL = "partial"  # what a run under way has written, until all is there
-JOURNAL_FILE = "journal.json"
 
 _BLOCK_CHARACTERS = 1 << 20
 _BLOCKS_AHEAD = 2  # a worker, so that none waits for the parent
@@ -45,33 +49,10 @@ class Corpus(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the content."""
+        """Changes with the content and with the way it is read and split."""
 
     def texts(self) -> Iterator[str]:
         """Yield the documents, the same each time."""
-
-
-@dataclass
-class SplitCounts:
-    """What went into a split."""
-
-    documents: int = 0
-    sentences: int = 0
-    pieces: int = 0
-
-
-class EncodedBlock(NamedTuple):
-    """The documents of a block that go to one split.
-
-    Attributes:
-        pieces: Ids of all sentences end to end, (pieces,) uint16 or int32.
-        sentences: Pieces in each sentence, (sentences,) int64.
-        documents: Sentences in each document, (documents,) int64.
-    """
-
-    pieces: npt.NDArray[Any]
-    sentences: npt.NDArray[np.int64]
-    documents: npt.NDArray[np.int64]
 
 
 def write_shards(
@@ -81,7 +62,9 @@ def write_shards(
     *,
     dev_share: float,
     workers: int = 1,
+    overwrite: bool = False,
     progress: Callable[[int], object] | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> dict[str, SplitCounts]:
     """Turn documents into shards.
 
@@ -91,47 +74,62 @@ def write_shards(
 
     Args:
         corpus: The documents.
-        directory: Made if need be. Shards that stand there are replaced when all is written; a run
-            that was broken off there, with the same corpus and settings, is continued.
+        directory: Made if need be. A run that was broken off there, with the same inputs (corpus,
+            tokenizer and settings), is continued; shards of the same inputs are left as they are.
         wordpiece: Turns sentences into pieces.
         dev_share: Share of the documents that goes to `dev`, between 0 and 1.
         workers: Processes that split and encode; 1 does it in this one, 0 takes all cores.
+        overwrite: Replace shards, and give up a run that was broken off, of other inputs. Old
+            shards stay until the new ones are written.
         progress: Called with the number of documents of each block that is done.
+        say: Called with a line for the user if what stands in the directory spares work.
 
     Returns:
         Counts of each split.
 
     Raises:
-        ValueError: If `dev_share` is out of range, a split would have fewer than two documents, or
-            the journal of an earlier run is damaged.
+        ValueError: If `dev_share` is out of range, a split would have fewer than two documents,
+            the directory holds anything else than shards of the same inputs (without `overwrite`),
+            or the journal of an earlier run is damaged.
     """
     if not 0.0 < dev_share < 1.0:
-        raise ValueError(f"dev_share must lie between 0 and 1, got {dev_share}")
+        raise ValueError(f"--dev-share must lie between 0 and 1, got {dev_share}")
     if workers < 0:
-        raise ValueError(f"workers must not be negative, got {workers}")
+        raise ValueError(f"--workers must not be negative, got {workers}")
     directory = Path(directory)
+    say = say or (lambda _: None)
     encoder = BlockEncoder(wordpiece, corpus.splitter, dev_share)
-    settings = {
+    inputs = {
         "corpus": corpus.fingerprint,
-        "vocab_hash": wordpiece.vocab_hash,
+        "tokenizer": hashlib.sha256(wordpiece.to_str().encode("utf8")).hexdigest(),
         "dev_share": dev_share,
         "block": _BLOCK_CHARACTERS,
     }
+    done = finished_counts(directory, inputs, wordpiece, overwrite=overwrite)
+    if done is not None:
+        say(f"{directory}: already done, from the same corpus, tokenizer and settings")
+        return done
     with ExitStack() as stack:
-        partial = _Partial.open(directory / PARTIAL, settings, encoder.piece_type, stack)
+        partial = Partial.open(
+            directory / PARTIAL, inputs, encoder.piece_type, stack, overwrite=overwrite
+        )
+        counts = partial.counts
+        if partial.blocks:
+            documents = sum(part.documents for part in counts.values())
+            say(f"{directory}: {documents:,} documents are done, goes on from there")
         blocks = islice(_blocks(corpus.texts()), partial.blocks, None)
-        for block in _encode(encoder, blocks, workers or os.cpu_count() or 1):
+        encoded = _encode(encoder, blocks, workers or os.cpu_count() or 1)
+        for block in stack.enter_context(closing(encoded)):
             partial.add(block)
             if progress is not None:
                 progress(sum(len(part.documents) for part in block.values()))
-    counts = partial.counts
     for split, part in counts.items():
         if part.documents < 2:
-            shutil.rmtree(directory / PARTIAL)
+            partial.delete()
             raise ValueError(
                 f"the {split} split has {part.documents} documents, at least 2 are "
                 "needed for random next sentences; put a blank line between documents, give "
-                "more text, or another dev_share"
+                "more text, or another --dev-share"
             )
     manifest = {
         "format": FORMAT,
@@ -139,16 +137,11 @@ def write_shards(
         "vocab_size": len(wordpiece),
         "dev_share": dev_share,
         "splitter": corpus.splitter.name,
+        "inputs": inputs,
         "counts": {split: asdict(part) for split, part in counts.items()},
         "files": {file.name: file.entry for file in partial.files.values()},
     }
-    # From here to the new manifest the directory holds no shards, rather than mixed ones.
-    (directory / MANIFEST_FILE).unlink(missing_ok=True)
-    for file in partial.files.values():
-        (directory / PARTIAL / file.name).replace(directory / file.name)
-    with replacing(directory / MANIFEST_FILE) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf8")
-    shutil.rmtree(directory / PARTIAL)
+    partial.publish(manifest)
     return counts
 
 
@@ -192,6 +185,15 @@ _encoder: BlockEncoder  # of a worker process
 def _start_worker(encoder: BlockEncoder) -> None:
     global _encoder
     _encoder = encoder
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed outright cannot end its workers, which would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _encode_in_worker(texts: list[str]) -> dict[str, EncodedBlock]:
@@ -200,32 +202,50 @@ def _encode_in_worker(texts: list[str]) -> dict[str, EncodedBlock]:
 
 def _encode(
     encoder: BlockEncoder, blocks: Iterable[list[str]], workers: int
-) -> Iterator[dict[str, EncodedBlock]]:
-    """Encode blocks, in their order."""
+) -> Generator[dict[str, EncodedBlock], None, None]:
+    """Encode blocks, in their order. Closed or broken off, it does not wait for those under way."""
     if workers == 1:
         yield from map(encoder, blocks)
         return
     # Spawned, not forked: a parent with torch in it has threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start_worker, initargs=(encoder,)
-    ) as pool:
-        under_way: deque[Future[dict[str, EncodedBlock]]] = deque()
-        try:
-            for block in blocks:
+    )
+    under_way: deque[Future[dict[str, EncodedBlock]]] = deque()
+    try:
+        for block in blocks:
+            with _ctrl_c_held_back():
                 under_way.append(pool.submit(_encode_in_worker, block))
-                if len(under_way) == workers * (1 + _BLOCKS_AHEAD):
-                    yield under_way.popleft().result()
-            while under_way:
+            if len(under_way) == workers * (1 + _BLOCKS_AHEAD):
                 yield under_way.popleft().result()
-        except BrokenProcessPool:
-            raise ValueError(
-                "a worker process died, perhaps for want of memory: take fewer workers (what is "
-                "done is kept, the same command goes on)"
-            ) from None
-        finally:
-            for future in under_way:
-                future.cancel()
+        while under_way:
+            yield under_way.popleft().result()
+    except BrokenProcessPool:
+        raise ValueError(
+            "a worker process died, perhaps for want of memory: take fewer --workers (what is "
+            "done is kept, the same command goes on)"
+        ) from None
+    except BaseException:
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Processes that are started meanwhile never see Ctrl-C: stopping them is the parent's part."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -240,117 +260,6 @@ def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
             block, size = [], 0
     if block:
         yield block
-
-
-@dataclass
-class _ArrayFile:
-    """An array written piecemeal, with its checksum."""
-
-    path: Path
-    dtype: np.dtype[Any]
-    stack: ExitStack
-    bytes: int = 0
-
-    def __post_init__(self) -> None:
-        """Open the file, cut to the bytes that it should have."""
-        self.path.touch()
-        os.truncate(self.path, self.bytes)
-        self._hash = sha256(self.path)
-        self._stream = self.stack.enter_context(self.path.open("ab"))
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    def write(self, values: npt.ArrayLike) -> None:
-        data = np.asarray(values).astype(self.dtype).tobytes()
-        self._stream.write(data)
-        self._hash.update(data)
-        self.bytes += len(data)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        """The file's part of the manifest."""
-        return {"dtype": self.dtype.str, "bytes": self.bytes, "sha256": self._hash.hexdigest()}
-
-
-@dataclass
-class _Partial:
-    """The files of a run under way and its journal."""
-
-    directory: Path
-    settings: dict[str, Any]
-    files: dict[tuple[str, str], _ArrayFile]
-    blocks: int = 0
-    counts: dict[str, SplitCounts] = field(
-        default_factory=lambda: {split: SplitCounts() for split in SPLITS}
-    )
-
-    @classmethod
-    def open(
-        cls,
-        directory: Path,
-        settings: dict[str, Any],
-        piece_type: np.dtype[Any],
-        stack: ExitStack,
-    ) -> _Partial:
-        """Go on with a run of the same settings, or begin one."""
-        journal: dict[str, Any] = {}
-        file = directory / JOURNAL_FILE
-        if file.is_file():
-            try:
-                journal = json.loads(file.read_text(encoding="utf8"))
-            except ValueError as error:
-                raise ValueError(f"{file}: damaged ({error}); delete {directory}") from None
-        if journal.get("settings") != settings:
-            journal = {}
-            shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True, exist_ok=True)
-        types = {"pieces": piece_type, "sentences": np.dtype("<i8"), "documents": np.dtype("<i8")}
-        files = {}
-        for split in SPLITS:
-            for part in PARTS:
-                path = directory / f"{split}.{part}.bin"
-                size = journal["bytes"][path.name] if journal else 0
-                if path.is_file() and path.stat().st_size < size:
-                    raise ValueError(f"{path}: shorter than the journal says; delete {directory}")
-                files[split, part] = _ArrayFile(path, types[part], stack, size)
-        partial = cls(directory, settings, files)
-        if journal:
-            partial.blocks = journal["blocks"]
-            partial.counts = {
-                split: SplitCounts(**part) for split, part in journal["counts"].items()
-            }
-        else:
-            for split in SPLITS:
-                files[split, "sentences"].write([0])
-                files[split, "documents"].write([0])
-        return partial
-
-    def add(self, block: dict[str, EncodedBlock]) -> None:
-        """Append a block, then note it."""
-        for split, part in block.items():
-            counts = self.counts[split]
-            self.files[split, "pieces"].write(part.pieces)
-            self.files[split, "sentences"].write(counts.pieces + np.cumsum(part.sentences))
-            self.files[split, "documents"].write(counts.sentences + np.cumsum(part.documents))
-            counts.documents += len(part.documents)
-            counts.sentences += len(part.sentences)
-            counts.pieces += len(part.pieces)
-        self.blocks += 1
-        for file in self.files.values():
-            file.flush()
-        journal = {
-            "settings": self.settings,
-            "blocks": self.blocks,
-            "bytes": {file.name: file.bytes for file in self.files.values()},
-            "counts": {split: asdict(part) for split, part in self.counts.items()},
-        }
-        with replacing(self.directory / JOURNAL_FILE) as temporary:
-            temporary.write_text(json.dumps(journal), encoding="utf8")
 
 
 def _is_dev(document: Document, share: float) -> bool:

@@ -16,12 +16,18 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
+
+from spacy_bert.pretraining.shards import sha256
 
 Document = list[str]
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+
+_NO_TEXT = (".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow")  # as are `.json.gz` and so on
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Splitter(Protocol):
@@ -72,9 +78,10 @@ class TextCorpus:
             min_characters: Shorter documents are left out.
 
         Raises:
-            ValueError: If a path does not exist, is of another kind, or a directory holds no file
-                of these kinds.
+            ValueError: If a path does not exist, is a file of data in another form, or a directory
+                holds no file of these kinds.
         """
+        self.paths = paths
         self.files = [file for path in paths for file in _files(Path(path))]
         self.field = field
         self.splitter: Splitter = splitter or Lines()
@@ -82,11 +89,10 @@ class TextCorpus:
 
     @property
     def fingerprint(self) -> str:
-        """A hash that changes when a file, or the way of reading it, does."""
+        """A hash of the files' content and the way of reading it."""
         parts: list[Any] = [self.field, self.splitter.name, self.min_characters]
         for file in self.files:
-            status = file.stat()
-            parts.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
+            parts.append([_is_json_lines(file), sha256(file).hexdigest()])
         return hashlib.sha256(json.dumps(parts).encode("utf8")).hexdigest()
 
     def texts(self) -> Iterator[str]:
@@ -94,19 +100,26 @@ class TextCorpus:
 
         Raises:
             ValueError: If a file is not UTF-8, not what its name says, or truncated; names the
-                file and the line.
+                file and the line. If there is no document at all.
         """
+        count = kept = 0
         for file in self.files:
-            kind = file.name.removesuffix(".gz")
-            read = _read_json_lines if kind.endswith(".jsonl") else _read_text
-            try:
+            read = _read_json_lines if _is_json_lines(file) else _read_text
+            with readable_errors(file):
                 for text in read(file, self.field):
-                    if len(text) >= self.min_characters and not text.isspace():
+                    if not text or text.isspace():
+                        continue
+                    count += 1
+                    if len(text) >= self.min_characters:
+                        kept += 1
                         yield text
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{file}: not UTF-8 ({error.reason}); convert it") from None
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise ValueError(f"{file}: damaged or truncated gzip file ({error})") from None
+        if not kept:
+            names = ", ".join(map(str, self.paths))
+            if not count:
+                raise ValueError(f"{names}: holds no text")
+            raise ValueError(
+                f"{names}: no document has --min-characters {self.min_characters} characters"
+            )
 
     def __iter__(self) -> Iterator[Document]:
         """Yield the documents as sentences; those without any are left out."""
@@ -145,8 +158,16 @@ class RecordCorpus:
         self._records = records
         self._field = field
         self.splitter: Splitter = splitter or Lines()
-        # A data set of Hugging Face knows a hash of its content; other records are taken on trust.
-        self.fingerprint = str(getattr(records, "_fingerprint", "records"))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the records and the way of reading them."""
+        digest = hashlib.sha256(json.dumps([self._field, self.splitter.name]).encode("utf8"))
+        # A data set of Hugging Face knows a hash of its content; other records are read.
+        known = getattr(self._records, "_fingerprint", None)
+        for part in self.texts() if known is None else [str(known)]:
+            digest.update(json.dumps(part).encode("utf8"))
+        return digest.hexdigest()
 
     def texts(self) -> Iterator[str]:
         """Yield each document.
@@ -172,8 +193,16 @@ def _files(path: Path) -> Sequence[Path]:
         return sorted(file for file in files if file.is_file())
     if not path.is_file():
         raise ValueError(f"{path}: no such file or directory; expected a text corpus")
-    # A file that is named outright is read as text, whatever its suffix.
+    if path.name.removesuffix(".gz").endswith(_NO_TEXT):
+        raise ValueError(
+            f"{path}: is no plain text; write it as .jsonl (an object a line) or as .txt"
+        )
+    # Any other file that is named outright is read as text, whatever its suffix.
     return [path]
+
+
+def _is_json_lines(file: Path) -> bool:
+    return file.name.removesuffix(".gz").endswith(".jsonl")
 
 
 def open_text(file: Path) -> TextIO:
@@ -181,6 +210,40 @@ def open_text(file: Path) -> TextIO:
     if file.name.endswith(".gz"):
         return cast(TextIO, gzip.open(file, "rt", encoding="utf-8-sig"))
     return file.open(encoding="utf-8-sig")
+
+
+@contextmanager
+def readable_errors(file: Path) -> Iterator[None]:
+    """Say of a file that cannot be read as text what is wrong with it, and where.
+
+    Raises:
+        ValueError: Names the file and, if it is not UTF-8, the line.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        where = f"{file}, line {_first_bad_line(file)}"
+        raise ValueError(f"{where}: not UTF-8 ({error.reason}); convert the file") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        with file.open("rb") as stream:
+            is_gzip = stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        if not is_gzip:
+            name = file.name.removesuffix(".gz")
+            raise ValueError(
+                f"{file}: not a gzip file; rename it to {name} or compress it"
+            ) from None
+        raise ValueError(f"{file}: damaged or truncated gzip file ({error})") from None
+
+
+def _first_bad_line(file: Path) -> int:
+    number = 0
+    with gzip.open(file) if file.name.endswith(".gz") else file.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf8")
+            except UnicodeDecodeError:
+                return number
+    return number
 
 
 def _read_text(file: Path, _: str) -> Iterator[str]:

@@ -84,7 +84,7 @@ class DevSet:
         if next_sentence and not scored.any():
             raise ValueError(
                 "the dev split has no uncut sentence pairs: raise [data] sequence_length, or give "
-                "`prepare` a larger dev_share"
+                "`prepare` a larger --dev-share"
             )
         return cls(
             batches=tuple(maker.whole_pairs(pairs, rng)),

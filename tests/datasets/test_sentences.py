@@ -36,6 +36,15 @@ def test_a_pipeline_without_sentences_is_named(tmp_path) -> None:
         list(SpacySplitter(str(tmp_path))(["a"]))
 
 
+def test_an_unknown_pipeline_or_language_is_one_line() -> None:
+    message = "--splitter sentenciser: no such pipeline; use lines, sentencizer or the name or dir"
+    with pytest.raises(ValueError, match=message):
+        SpacySplitter("sentenciser")
+    with pytest.raises(ValueError, match=r"--lang zz: spaCy cannot load .*E048") as caught:
+        SpacySplitter(lang="zz")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_paragraph_longer_than_spacy_reads_is_cut_at_spaces(monkeypatch) -> None:
     monkeypatch.setattr(module, "_MAX_CHARACTERS", 10)
     assert list(SpacySplitter()(["one two three four"])) == [["one two", "three four"]]

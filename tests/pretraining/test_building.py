@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from spacy_bert.pretraining import building
-from spacy_bert.pretraining.building import JOURNAL_FILE, PARTIAL, write_shards
+from spacy_bert.pretraining.building import write_shards
 from spacy_bert.pretraining.corpus import Lines
+from spacy_bert.pretraining.journal import JOURNAL_FILE, PARTIAL
 from spacy_bert.pretraining.shards import Shards
+from spacy_bert.wordpiece import WordPiece
 from tests.pretraining.conftest import make_documents, records
 
 
@@ -88,11 +90,16 @@ def test_a_broken_run_goes_on_where_it_was(wordpiece, tmp_path, monkeypatch, tor
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_other_settings_begin_anew(wordpiece, tmp_path):
+def test_a_broken_run_of_other_inputs_is_given_up_only_if_told(wordpiece, tmp_path):
     documents = make_documents(300)
     with pytest.raises(RuntimeError, match="power cut"):
         write_shards(Stream(documents, end=200), tmp_path, wordpiece, dev_share=0.2)
-    write_shards(Stream(documents), tmp_path, wordpiece, dev_share=0.5)
+    before = contents(tmp_path / PARTIAL)
+    message = r"unfinished run with other inputs \(not the same: --dev-share\); .* --overwrite"
+    with pytest.raises(ValueError, match=message):
+        write_shards(Stream(documents), tmp_path, wordpiece, dev_share=0.5)
+    assert contents(tmp_path / PARTIAL) == before
+    write_shards(Stream(documents), tmp_path, wordpiece, dev_share=0.5, overwrite=True)
     write_shards(Stream(documents), tmp_path / "other", wordpiece, dev_share=0.5)
     for name, content in contents(tmp_path / "other").items():
         assert (tmp_path / name).read_bytes() == content
@@ -102,9 +109,84 @@ def test_other_settings_begin_anew(wordpiece, tmp_path):
 def test_old_shards_stay_until_the_new_ones_are_there(shard_directory, wordpiece, tmp_path):
     directory = shutil.copytree(shard_directory, tmp_path / "shards")
     with pytest.raises(RuntimeError, match="power cut"):
-        write_shards(Stream(make_documents(99), end=90), directory, wordpiece, dev_share=0.2)
+        write_shards(
+            Stream(make_documents(99), end=90), directory, wordpiece, dev_share=0.2, overwrite=True
+        )
     old = Shards.open(directory, wordpiece)
     assert len(old.train.pieces) > 0
+
+
+def test_a_run_that_failed_at_once_leaves_nothing(wordpiece, tmp_path):
+    with pytest.raises(RuntimeError, match="power cut"):
+        write_shards(Stream(make_documents(9), end=5), tmp_path, wordpiece, dev_share=0.2)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("moved", [1, 6])
+def test_a_run_broken_off_while_its_files_are_put_in_place_goes_on(
+    wordpiece, tmp_path, monkeypatch, moved
+):
+    documents = make_documents(300)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    write_shards(Stream(documents), whole, wordpiece, dev_share=0.2)
+    original, calls = Path.replace, []
+
+    def failing(path, target):
+        if Path(target).parent == broken:
+            calls.append(target)
+            if len(calls) > moved:
+                raise RuntimeError("power cut")
+        return original(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", failing)
+        with pytest.raises(RuntimeError, match="power cut"):
+            write_shards(Stream(documents), broken, wordpiece, dev_share=0.2)
+    assert len(list(broken.glob("*.bin"))) == moved
+    write_shards(Stream(documents), broken, wordpiece, dev_share=0.2)
+    assert contents(broken) == contents(whole)
+
+
+def test_finished_shards_of_the_same_inputs_are_left(wordpiece, tmp_path):
+    counts = write_shards(Stream(make_documents(99)), tmp_path, wordpiece, dev_share=0.2)
+    again, said = Stream(make_documents(99)), []
+    shards = contents(tmp_path)
+    assert counts == write_shards(again, tmp_path, wordpiece, dev_share=0.2, say=said.append)
+    assert again.given == 0
+    assert "already done" in said[0]
+    (tmp_path / "dev.pieces.bin").write_bytes(b"damaged")  # is mended
+    write_shards(again, tmp_path, wordpiece, dev_share=0.2)
+    assert contents(tmp_path) == shards
+
+
+def test_finished_shards_of_other_inputs_are_replaced_only_if_told(wordpiece, tmp_path):
+    write_shards(Stream(make_documents(99)), tmp_path, wordpiece, dev_share=0.2)
+    shards = contents(tmp_path)
+    tokens = {token: number for number, token in enumerate(wordpiece.tokens)}
+    cased = WordPiece.from_vocabulary(tokens, lowercase=False)
+    message = r"holds shards of other inputs \(not the same: the tokenizer, --dev-share\)"
+    with pytest.raises(ValueError, match=message):
+        write_shards(Stream(make_documents(99)), tmp_path, cased, dev_share=0.5)
+    assert contents(tmp_path) == shards
+    write_shards(Stream(make_documents(99)), tmp_path, cased, dev_share=0.5, overwrite=True)
+    assert contents(tmp_path) != shards
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_directory_of_other_files_is_left_alone(wordpiece, tmp_path, overwrite):
+    (tmp_path / "run" / PARTIAL).mkdir(parents=True)
+    (tmp_path / "run" / PARTIAL / "precious.txt").write_text("text")
+    for directory, message in (
+        (tmp_path / "run", r"holds other files than shards, such as partial/precious\.txt"),
+        (tmp_path / "run" / PARTIAL / "precious.txt", r"precious\.txt: is a file; name a dir"),
+        (tmp_path / "run" / PARTIAL / "precious.txt" / "sub", r"precious\.txt: is a file"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_shards(
+                Stream(make_documents(9)), directory, wordpiece, dev_share=0.2, overwrite=overwrite
+            )
+    assert (tmp_path / "run" / PARTIAL / "precious.txt").read_text() == "text"
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -133,5 +215,5 @@ def test_memory_does_not_grow_with_the_corpus(wordpiece, tmp_path, monkeypatch):
 
 
 def test_a_negative_number_of_workers_is_refused(wordpiece, tmp_path):
-    with pytest.raises(ValueError, match="workers must not be negative, got -1"):
+    with pytest.raises(ValueError, match="--workers must not be negative, got -1"):
         write_shards(Stream([]), tmp_path, wordpiece, dev_share=0.2, workers=-1)

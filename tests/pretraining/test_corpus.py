@@ -32,9 +32,35 @@ def test_a_missing_or_empty_corpus_is_named(tmp_path):
 
 
 def test_text_in_another_encoding_is_named(tmp_path):
-    (tmp_path / "latin.txt").write_bytes("caf\xe9\n".encode("latin1"))
-    with pytest.raises(ValueError, match=r"latin\.txt: not UTF-8"):
-        list(TextCorpus(tmp_path))
+    text = "plain\n" * 5000 + "caf\xe9\n" + "plain\n" * 5000
+    (tmp_path / "latin.txt").write_bytes(text.encode("latin1"))
+    with pytest.raises(ValueError, match=r"latin\.txt, line 5001: not UTF-8"):
+        list(TextCorpus(tmp_path / "latin.txt"))
+    (tmp_path / "latin.jsonl.gz").write_bytes(gzip.compress(text.encode("latin1")[29_994:]))
+    with pytest.raises(ValueError, match=r"latin\.jsonl\.gz, line 2: not UTF-8"):
+        list(TextCorpus(tmp_path / "latin.jsonl.gz"))
+
+
+def test_a_corpus_without_documents_is_named(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("\n \n")
+    with pytest.raises(ValueError, match=r"a\.txt: holds no text"):
+        list(TextCorpus(file))
+    file.write_text("short\n\nno longer\n")
+    with pytest.raises(ValueError, match=r"a\.txt: no document has --min-characters 50 char"):
+        list(TextCorpus(file, min_characters=50))
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.json.gz", "rows.csv"])
+def test_data_in_another_form_is_not_taken_for_text(tmp_path, name):
+    (tmp_path / name).write_text('{"text": "a"}\n')
+    with pytest.raises(ValueError, match=rf"{name}: is no plain text; write it as \.jsonl"):
+        TextCorpus(tmp_path / name)
+
+
+def test_a_file_of_another_suffix_is_text_if_named(tmp_path):
+    (tmp_path / "notes.md").write_text("a\n")
+    assert list(TextCorpus(tmp_path / "notes.md")) == [["a"]]
 
 
 def test_json_lines_and_compressed_files(tmp_path):
@@ -74,14 +100,30 @@ def test_a_truncated_gzip_file_is_named(tmp_path):
         list(TextCorpus(tmp_path))
 
 
-def test_the_fingerprint_follows_files_and_settings(tmp_path):
+def test_a_file_that_is_no_gzip_is_told_from_a_damaged_one(tmp_path):
+    (tmp_path / "plain.txt.gz").write_text("text\n")
+    with pytest.raises(ValueError, match=r"gz: not a gzip file; rename it to plain\.txt or compr"):
+        list(TextCorpus(tmp_path))
+
+
+def test_the_fingerprint_follows_content_and_settings(tmp_path):
     file = tmp_path / "a.txt"
     file.write_text("one")
     first = TextCorpus(file).fingerprint
     assert TextCorpus(file).fingerprint == first
     assert TextCorpus(file, field="body").fingerprint != first
-    file.write_text("other")
+    copy = tmp_path / "copy.txt"
+    copy.write_text("one")
+    assert TextCorpus(copy).fingerprint == first
+    file.write_text("two")
     assert TextCorpus(file).fingerprint != first
+
+
+def test_the_fingerprint_of_records_follows_content_and_settings():
+    first = RecordCorpus([{"text": "a"}]).fingerprint
+    assert RecordCorpus([{"text": "a"}]).fingerprint == first
+    assert RecordCorpus([{"text": "b"}]).fingerprint != first
+    assert RecordCorpus([{"text": "a", "body": "a"}], field="body").fingerprint != first
 
 
 def test_records_in_memory():

@@ -127,7 +127,7 @@ def test_a_missing_file_is_named(broken, wordpiece, name):
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0])
 def test_a_dev_share_out_of_range_is_refused(wordpiece, tmp_path, share):
-    with pytest.raises(ValueError, match="dev_share must lie between 0 and 1"):
+    with pytest.raises(ValueError, match="--dev-share must lie between 0 and 1"):
         write_shards(records(make_documents(10)), tmp_path, wordpiece, dev_share=share)
 
 
