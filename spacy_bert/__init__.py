@@ -1,6 +1,7 @@
 """BERT as a native citizen of spaCy.
 
-Importing this package loads nothing heavy; `join` and `ask` come with spaCy when first asked for.
+Importing this package loads nothing heavy; `join`, `ask` and `choose` come with spaCy when first
+asked for.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from spacy_bert.models.segments import join
+    from spacy_bert.pipeline.choice import choose
     from spacy_bert.pipeline.span_qa import ask
 
-__all__ = ["ask", "join"]
+__all__ = ["ask", "choose", "join"]
 
 
 def __getattr__(name: str) -> object:
@@ -24,6 +26,10 @@ def __getattr__(name: str) -> object:
         from spacy_bert.pipeline.span_qa import ask
 
         return ask
+    if name == "choose":
+        from spacy_bert.pipeline.choice import choose
+
+        return choose
     raise AttributeError(f"module 'spacy_bert' has no attribute {name!r}")
 
 

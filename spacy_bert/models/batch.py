@@ -106,14 +106,18 @@ class Chunks:
 
 @dataclass
 class PackedTransformerData(TransformerData):  # type: ignore[misc]
-    """The outputs of one Doc, and where their pieces stand in its text.
+    """The outputs of one Doc, where their pieces stand in its text, and which pair they are of.
+
+    Whoever gets the data back from bytes gets them without the fields of this class.
 
     Attributes:
         offsets: characters of each piece, window after window without padding, (pieces, 2); -1 for
-            [CLS] and [SEP]. Whoever gets the data back from bytes gets them without.
+            [CLS] and [SEP].
+        pairs: which pair of segments each window shows, ascending, (windows,).
     """
 
     offsets: np.ndarray
+    pairs: np.ndarray
 
 
 class PackedTransformerBatch(FullTransformerBatch):  # type: ignore[misc]
@@ -211,4 +215,5 @@ def _doc_data(layout: DocLayout, hidden: Array, wordpiece: WordPiece) -> PackedT
         model_output=ModelOutput(last_hidden_state=states),
         align=Ragged(cast(Any, align), cast(Any, layout.align_lengths)),
         offsets=layout.offsets,
+        pairs=layout.pairs,
     )

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, cast
 import torch
 from spacy.tokens import Doc
 from thinc.api import Model, chain, torch2xp, with_array, xp2torch
-from thinc.types import Floats2d
+from thinc.types import Floats2d, Ragged
 from torch import Tensor, nn
 
 from spacy_bert.bert import Pooler
@@ -69,6 +69,21 @@ def build_ner(
     head = build_head(nO, pooler=False)
     model: Model[list[Doc], list[Floats2d]] = chain(tok2vec, with_array(head))
     return _with_head(model, tok2vec, head)
+
+
+def build_choice(tok2vec: Model[list[Doc], Ragged]) -> Model[list[Doc], Ragged]:
+    """The architecture `spacy_bert.Choice.v1`: one logit for each choice of each Doc.
+
+    A pooler, dropout and one vector, whose product with what comes of [CLS] is the score (Devlin et
+    al. 2018, section 4.4).
+
+    Args:
+        tok2vec: gives a vector for each pair of segments (`spacy_bert.PairListener.v1`); named as
+            `nlp.replace_listeners` expects it.
+    """
+    head = build_head(1, pooler=True)
+    model: Model[list[Doc], Ragged] = chain(tok2vec, with_array(head))
+    return _with_refs(model, tok2vec, head)
 
 
 def build_head(nO: int | None, *, pooler: bool, dropout: bool = True) -> Model[Floats2d, Floats2d]:
@@ -164,7 +179,13 @@ def resize_labels(model: Model[list[Doc], Any], labels: int) -> Model[list[Doc],
 def _with_head(
     model: Model[list[Doc], Any], tok2vec: Model[list[Doc], Any], head: Model[Floats2d, Floats2d]
 ) -> Model[list[Doc], Any]:
+    model.attrs["resize_output"] = resize_labels
+    return _with_refs(model, tok2vec, head)
+
+
+def _with_refs(
+    model: Model[list[Doc], Any], tok2vec: Model[list[Doc], Any], head: Model[Floats2d, Floats2d]
+) -> Model[list[Doc], Any]:
     model.set_ref("tok2vec", tok2vec)  # `spacy debug model` looks for a listener here
     model.set_ref("head", head)
-    model.attrs["resize_output"] = resize_labels
     return model

@@ -79,6 +79,8 @@ class DocLayout:
         offsets: where each piece begins and ends in the text of the Doc, (total, 2) int64; -1 for
             [CLS] and [SEP], which stand in no text.
         lengths: pieces in each window.
+        pairs: which pair of segments each window shows, counted from 0 in the order of the text,
+            (windows,) int64; of one segment alone, 0.
         align_pieces: for token after token, the indices of its pieces in `pieces`.
         align_lengths: number of pieces of each token, (tokens,) int32; 0 for white space.
     """
@@ -87,6 +89,7 @@ class DocLayout:
     segment_ids: np.ndarray
     offsets: np.ndarray
     lengths: tuple[int, ...]
+    pairs: np.ndarray
     align_pieces: np.ndarray
     align_lengths: np.ndarray
 
@@ -165,9 +168,10 @@ def _lay_out_doc(
     kinds: list[np.ndarray] = []
     offsets: list[np.ndarray] = []
     lengths: list[int] = []
+    pairs: list[int] = []
     best = _BestContext(tokens)
     total = 0
-    for window in _windows(parts, options):
+    for pair, window in _windows(parts, options):
         row, row_kinds, width = [cls], [np.zeros(1, np.int64)], 1
         offsets.append(nowhere)
         for kind, part in enumerate(window):
@@ -179,33 +183,35 @@ def _lay_out_doc(
         pieces += row
         kinds += row_kinds
         lengths.append(width)
+        pairs.append(pair)
         total += width
     return DocLayout(
         pieces=np.concatenate(pieces).astype(np.int64),
         segment_ids=np.concatenate(kinds),
         offsets=np.concatenate(offsets),
         lengths=tuple(lengths),
+        pairs=np.array(pairs, np.int64),
         align_pieces=ranges(best.first, best.count).astype(np.int32),
         align_lengths=best.count.astype(np.int32),
     )
 
 
-def _windows(parts: list[_Segment], options: LayoutOptions) -> Iterator[list[_Part]]:
-    """The windows of a Doc, each with its one or two parts."""
+def _windows(parts: list[_Segment], options: LayoutOptions) -> Iterator[tuple[int, list[_Part]]]:
+    """The windows of a Doc, each with the number of its pair and its one or two parts."""
     whole = [_Part(part, 0, len(part.ids)) for part in parts]
     if len(parts) == 1:
         for stretch in _stretches(parts[0], options.window - 2, options.step):
-            yield [stretch]
+            yield 0, [stretch]
         return
-    for number, second in enumerate(whole[1:], start=2):
+    for pair, second in enumerate(whole[1:]):
         first = whole[0]
         fixed = first if options.slide == "last" else second
         room = options.window - 3 - len(fixed.ids)
         sliding = second if options.slide == "last" else first
         if len(sliding.ids) > room and room < MIN_SLIDING_PIECES:
-            _refuse_two_long_segments(len(first.ids), len(second.ids), number, options)
+            _refuse_two_long_segments(len(first.ids), len(second.ids), pair + 2, options)
         for stretch in _stretches(sliding.segment, room, options.step):
-            yield [first, stretch] if options.slide == "last" else [stretch, second]
+            yield pair, [first, stretch] if options.slide == "last" else [stretch, second]
 
 
 def _refuse_two_long_segments(first: int, second: int, number: int, options: LayoutOptions) -> None:

@@ -15,7 +15,7 @@ from spacy_transformers.layers import TransformerListener, trfs2arrays
 from thinc.api import Model, chain, list2ragged, reduce_mean
 from thinc.types import Floats2d, Ragged
 
-from spacy_bert.models.pooling import Piece, pool_cls, pool_first, pool_windows
+from spacy_bert.models.pooling import Piece, pool_cls, pool_first, pool_pairs, pool_windows
 from spacy_bert.models.windows import Windows
 
 Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
@@ -24,6 +24,7 @@ EncoderModel: TypeAlias = Model[list[Doc], FullTransformerBatch]
 # What listens -> what reads the same from an encoder of its own.
 PRIVATE = {
     "spacy_bert.ClsListener.v1": "spacy_bert.ClsEncoder.v1",
+    "spacy_bert.PairListener.v1": "spacy_bert.PairEncoder.v1",
     "spacy_bert.TokenListener.v1": "spacy_bert.TokenEncoder.v1",
     "spacy_bert.PieceListener.v1": "spacy_bert.PieceEncoder.v1",
     "spacy-transformers.TransformerListener.v1": "spacy_bert.Tok2VecEncoder.v1",
@@ -55,6 +56,35 @@ def build_cls_encoder(encoder: EncoderModel, piece: Piece = "first") -> Model[li
         ValueError: if `piece` is another.
     """
     return chain(split(encoder), pool_cls(piece))
+
+
+def build_pair_listener(upstream: str = "*", piece: Piece = "first") -> Model[list[Doc], Ragged]:
+    """The architecture `spacy_bert.PairListener.v1`: one [CLS] vector for each pair of segments.
+
+    The rows of all Docs stand one below the other, (pairs, width), with the pairs of each as the
+    lengths of the `Ragged`. A pair that is read in several windows has the mean of their vectors.
+
+    Args:
+        upstream: name of the `bert` component to listen to; "*" is the only one.
+        piece: as in `spacy_bert.ClsListener.v1`.
+
+    Raises:
+        ValueError: if `piece` is another.
+    """
+    return _listen(upstream, pool_pairs(piece))
+
+
+def build_pair_encoder(encoder: EncoderModel, piece: Piece = "first") -> Model[list[Doc], Ragged]:
+    """The architecture `spacy_bert.PairEncoder.v1`: the same from an encoder of its own.
+
+    Args:
+        encoder: `spacy_bert.Encoder.v1`.
+        piece: as in `spacy_bert.ClsListener.v1`.
+
+    Raises:
+        ValueError: if `piece` is another.
+    """
+    return chain(split(encoder), pool_pairs(piece))
 
 
 def build_token_listener(upstream: str = "*") -> Model[list[Doc], list[Floats2d]]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 from spacy_transformers.data_classes import TransformerData
 from thinc.api import Model, Ops, get_array_module
-from thinc.types import Floats2d
+from thinc.types import Floats2d, Ragged
 from transformers.file_utils import ModelOutput
 
-from spacy_bert.models.batch import unpad
+from spacy_bert.models.batch import PackedTransformerData, unpad
 from spacy_bert.models.windows import Windows
 
 Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
@@ -29,8 +29,7 @@ def pool_cls(piece: Piece = "first") -> Model[list[TransformerData], Floats2d]:
     Raises:
         ValueError: if there is no such piece.
     """
-    if piece not in get_args(Piece):
-        raise ValueError(f'piece must be "first" ([CLS]) or "last" ([SEP]), got {piece!r}')
+    _require_piece(piece)
     return Model("pool_cls", forward_cls, attrs={"cls_piece": piece})
 
 
@@ -53,6 +52,63 @@ def forward_cls(
         return gradients
 
     return pooled, backprop
+
+
+def pool_pairs(piece: Piece = "first") -> Model[list[TransformerData], Ragged]:
+    """One piece of the windows of each pair of segments, their mean; a Doc has as many as pairs.
+
+    Args:
+        piece: as in `pool_cls`.
+
+    Raises:
+        ValueError: if there is no such piece.
+    """
+    _require_piece(piece)
+    return Model("pool_pairs", forward_pairs, attrs={"cls_piece": piece})
+
+
+def forward_pairs(
+    model: Model[list[TransformerData], Ragged], data: list[TransformerData], is_train: bool
+) -> tuple[Ragged, Callable[[Ragged], list[TransformerData]]]:
+    """(Docs) -> (pairs of all Docs, width); gradients for Docs with tokens only."""
+    ops = model.ops
+    filled, width = _filled(data)
+    lengths = np.zeros(len(data), np.int32)
+    pooled: list[Array] = [ops.alloc2f(0, width)]
+    read = {i: _read_pieces(data[i], model) for i, _ in filled}
+    pairs, weights = {}, {}
+    for i, state in filled:
+        of_windows = _pairs(data[i], len(state))
+        windows = np.bincount(of_windows)
+        lengths[i] = len(windows)
+        pairs[i] = ops.asarray1i(of_windows)
+        share: Array = (1.0 / windows[of_windows])[:, None]
+        weights[i] = ops.asarray2f(share, dtype="f")
+        means = ops.alloc2f(len(windows), width)
+        ops.scatter_add(means, pairs[i], state[read[i]] * weights[i])
+        pooled.append(means)
+
+    def backprop(gradient: Ragged) -> list[TransformerData]:
+        d_means: Array = gradient.dataXd
+        ends = lengths.cumsum()
+        gradients = []
+        for i, state in filled:
+            d_state = ops.xp.zeros_like(state)
+            d_state[read[i]] = d_means[ends[i] - lengths[i] : ends[i]][pairs[i]] * weights[i]
+            gradients.append(_gradient(data[i], d_state))
+        return gradients
+
+    return Ragged(ops.xp.concatenate(pooled), ops.asarray1i(cast(Array, lengths))), backprop
+
+
+def _pairs(data: TransformerData, windows: int) -> Array:
+    """The pair of each window; data that are not our encoder's are taken for one pair."""
+    return data.pairs if isinstance(data, PackedTransformerData) else np.zeros(windows, np.int64)
+
+
+def _require_piece(piece: str) -> None:
+    if piece not in get_args(Piece):
+        raise ValueError(f'piece must be "first" ([CLS]) or "last" ([SEP]), got {piece!r}')
 
 
 def _read_pieces(data: TransformerData, model: Model[Any, Any]) -> Any:

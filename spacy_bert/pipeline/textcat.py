@@ -21,7 +21,12 @@ from thinc.types import Floats2d
 
 from spacy_bert.models.heads import Head, head_shim
 from spacy_bert.pipeline.textcat_losses import sigmoid_loss, softmax_loss, squared_loss
-from spacy_bert.pipeline.upstream import find_encoder, require_encoding, require_informed_piece
+from spacy_bert.pipeline.upstream import (
+    find_encoder,
+    require_encoding,
+    require_informed_piece,
+    take_pooler,
+)
 
 Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
 Mode = Literal["exclusive", "multilabel", "regression"]
@@ -228,12 +233,9 @@ class BertTextCategorizer(TextCategorizer):
                 f"[components.{self.name}.class_weights] names {', '.join(sorted(unknown))}, but "
                 f"the classes are {', '.join(self.labels)}"
             )
-        pooler = None if encoder is None else encoder.network.pooler
-        head = cast(Head, head_shim(self.model).module)
-        if pooler is not None and head.pooler is not None:
-            head.pooler.load_state_dict(pooler.state_dict())
+        take_pooler(self.model, encoder)
         if self.mode == "regression":
-            self._start_at_the_means(get_examples(), head)
+            self._start_at_the_means(get_examples())
 
     def score(self, examples: Iterable[Example], **kwargs: Any) -> dict[str, Any]:
         """Score a batch of examples, as the mode asks."""
@@ -259,7 +261,7 @@ class BertTextCategorizer(TextCategorizer):
         self.cfg["threshold"] = threshold
         return self
 
-    def _start_at_the_means(self, examples: Iterable[Example], head: Head) -> None:
+    def _start_at_the_means(self, examples: Iterable[Example]) -> None:
         """Begin with the mean of each target as its prediction.
 
         A layer that begins at 0 first learns how high the values lie, which at the small rates of
@@ -268,6 +270,7 @@ class BertTextCategorizer(TextCategorizer):
         examples = list(examples)
         self._validate_categories(examples)
         cats = [example.reference.cats for example in examples]
+        head = cast(Head, head_shim(self.model).module)
         with torch.no_grad():
             for row, label in enumerate(self.labels):
                 values = [float(values[label]) for values in cats if label in values]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -13,6 +13,7 @@ from thinc.api import Model
 
 from spacy_bert.models.batch import PackedTransformerData
 from spacy_bert.models.encoder import EncoderShim
+from spacy_bert.models.heads import Head, head_shim
 
 
 def find_encoder(name: str, model: Model[Any, Any], nlp: Language) -> EncoderShim | None:
@@ -55,6 +56,19 @@ def require_informed_piece(name: str, model: Model[Any, Any], encoder: EncoderSh
             "(is_decoder), so that [CLS] sees nothing of the text: set "
             f'[components.{name}.model.tok2vec] piece = "last"'
         )
+
+
+def take_pooler(model: Model[Any, Any], encoder: EncoderShim | None) -> None:
+    """Begin with the encoder's pre-trained pooler, if it has one, in the place of the head's own.
+
+    Args:
+        model: of a component, with a head that has a pooler.
+        encoder: what it reads; None if it is not one of ours.
+    """
+    pooler = None if encoder is None else encoder.network.pooler
+    head = cast(Head, head_shim(model).module)
+    if pooler is not None and head.pooler is not None:
+        head.pooler.load_state_dict(pooler.state_dict())
 
 
 def require_encoding(name: str, model: Model[Any, Any], docs: Sequence[Doc]) -> None:

@@ -23,6 +23,7 @@ def layout(lengths: list[int], first: int) -> DocLayout:
         segment_ids=np.zeros(total, np.int64),
         offsets=np.full((total, 2), -1),
         lengths=tuple(lengths),
+        pairs=np.zeros(len(lengths), np.int64),
         align_pieces=np.zeros(0, np.int32),
         align_lengths=np.zeros(0, np.int32),
     )

@@ -13,7 +13,7 @@ from spacy.language import Language
 from spacy.tokens import DocBin
 
 from spacy_bert.models.optimizer import build_adamw
-from tests.pipeline import lifecycle
+from tests.pipeline import endings, lifecycle
 from tests.pipeline.questions import examples, qa_pipeline
 
 
@@ -77,4 +77,25 @@ def saved_reader(reader: Language, tmp_path_factory: pytest.TempPathFactory) -> 
     """Where it was saved."""
     path = tmp_path_factory.mktemp("qa") / "model"
     reader.to_disk(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def chooser(checkpoint: Path) -> Language:
+    """Has learned the right endings by heart."""
+    nlp, _ = endings.choice_pipeline(checkpoint, encoder={"stride": 24})
+    torch.manual_seed(0)
+    optimizer = nlp.initialize(lambda: endings.examples(nlp), sgd=build_adamw(1e-3))
+    losses: dict[str, float] = {}
+    for _ in range(60):
+        losses = nlp.update(endings.examples(nlp), sgd=optimizer, losses={})
+    assert losses["bert_choice"] < 0.1
+    return nlp
+
+
+@pytest.fixture(scope="session")
+def saved_chooser(chooser: Language, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where it was saved."""
+    path = tmp_path_factory.mktemp("choice") / "model"
+    chooser.to_disk(path)
     return path

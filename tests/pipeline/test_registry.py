@@ -33,7 +33,7 @@ def test_entry_point_resolves_in_its_registry(group: str, name: str) -> None:
         assert registry.get(group.partition("_")[2], name) is target
 
 
-@pytest.mark.parametrize("name", ["ask", "join"])
+@pytest.mark.parametrize("name", ["ask", "choose", "join"])
 def test_the_package_is_light_and_gives_its_functions(name: str) -> None:
     code = (
         "import sys, spacy_bert; assert 'torch' not in sys.modules, 'torch'; "
@@ -47,6 +47,8 @@ def test_extensions_are_there_for_whoever_makes_a_pipeline() -> None:
     code = (
         "import spacy; doc = spacy.blank('en')('a\\x1eb'); "
         "assert [s.text for s in doc._.segments] == ['a', 'b']; "
-        "assert doc._.answers == []"
+        "assert doc._.answers == []; "
+        "assert doc._.choice is None; "
+        "assert doc._.choice_scores == []"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
