@@ -1,4 +1,4 @@
-"""Commands that make data sets: `data pydocs`, `english`, `glue` and `squad`."""
+"""Commands that make data sets: `data pydocs`, `english`, `glue`, `squad` and `choices`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from spacy_bert.cli.data_choices import choices
 from spacy_bert.cli.data_glue import glue
 from spacy_bert.cli.data_squad import squad
 from spacy_bert.cli.errors import one_line_errors
@@ -79,3 +80,4 @@ def english(
 
 
 data.command("squad", no_args_is_help=True)(squad)
+data.command("choices", no_args_is_help=True)(choices)

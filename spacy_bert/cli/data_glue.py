@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spacy_bert.cli.errors import one_line_errors
+from spacy_bert.cli.splits import echo_splits
 
 
 def glue(
@@ -34,25 +35,10 @@ def glue(
     Example: python -m spacy bert data glue mrpc glue_data/MRPC mrpc
     """
     with one_line_errors():
-        import spacy
-
         from spacy_bert.datasets.glue import find_task, write_glue
-        from spacy_bert.datasets.writing import BadRows
+        from spacy_bert.datasets.writing import BadRows, blank_pipeline
 
         files = find_task(task).files
         bad = BadRows(skip=skip_bad_rows)
-        try:
-            nlp = spacy.blank(lang)
-        except ImportError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"language {lang!r}: {reason}") from None
-        splits = write_glue(task, source, output, nlp, bad)
-    for problem in bad.problems:
-        typer.echo(f"skipped: {problem}", err=True)
-    for split, file in files.items():
-        counts = splits.get(split)
-        if counts is None:
-            typer.echo(f"{split}: left out, {source} has no {file}")
-        else:
-            found = ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items()))
-            typer.echo(f"{split}: {counts.total():,} Docs ({found})")
+        splits = write_glue(task, source, output, blank_pipeline(lang), bad)
+    echo_splits(files, splits, source, bad.problems)

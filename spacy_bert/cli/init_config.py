@@ -24,10 +24,10 @@ def init_config(
     pipeline: Annotated[
         str,
         typer.Option(
-            help="Components, separated by commas: bert, bert_textcat, bert_ner, bert_span_qa, and "
-            "spaCy's tagger, morphologizer, parser, senter, ner, textcat, textcat_multilabel, "
-            "spancat, trainable_lemmatizer. `bert`, which the others share, is put first if it is "
-            "missing."
+            help="Components, separated by commas: bert, bert_textcat, bert_ner, bert_span_qa, "
+            "bert_choice, and spaCy's tagger, morphologizer, parser, senter, ner, textcat, "
+            "textcat_multilabel, spancat, trainable_lemmatizer. `bert`, which the others share, is "
+            "put first if it is missing."
         ),
     ],
     output: Annotated[Path, typer.Argument(help="File to write; - prints it.")] = Path(

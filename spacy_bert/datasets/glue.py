@@ -16,7 +16,7 @@ from pathlib import Path
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from spacy_bert.datasets.writing import BadRows, write_docs
+from spacy_bert.datasets.writing import BadRows, counted, write_docs
 from spacy_bert.models.segments import join
 
 
@@ -178,7 +178,7 @@ def write_glue(
     for split, file in find_files(task, source).items():
         counts[split] = Counter()
         docs = read_split(nlp, task, split, file, bad)
-        write_docs(output / f"{split}.spacy", _counted(docs, counts[split]))
+        write_docs(output / f"{split}.spacy", counted(docs, counts[split]))
     return counts
 
 
@@ -212,9 +212,3 @@ def _cats(task: Task, target: str) -> dict[str, float]:
     if target not in task.labels:
         raise ValueError(f"{task.target} {target!r} is none of {', '.join(task.labels)}")
     return {label: float(label == task.labels[target]) for label in task.labels.values()}
-
-
-def _counted(docs: Iterable[Doc], counts: Counter[str]) -> Iterator[Doc]:
-    for doc in docs:
-        counts[max(doc.cats, key=doc.cats.__getitem__, default="unlabelled")] += 1
-        yield doc

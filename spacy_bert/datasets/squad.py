@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import spacy
 from spacy.language import Language
 from spacy.tokens import Doc, SpanGroup
 
-from spacy_bert.datasets.writing import BadRows, write_docs
+from spacy_bert.datasets.writing import BadRows, blank_pipeline, write_docs
 from spacy_bert.models.segments import join
 from spacy_bert.pretraining.corpus import open_text
 
@@ -40,10 +39,7 @@ def write_squad(
         ValueError: If the file cannot be read, a question is malformed (and not skipped) or there
             is no such language; names the place.
     """
-    try:
-        nlp = spacy.blank(lang)
-    except ImportError as error:
-        raise ValueError(f"language {lang!r}: {str(error).strip().splitlines()[0]}") from None
+    nlp = blank_pipeline(lang)
     counts: Counter[str] = Counter(questions=0, unanswerable=0, answers=0, inexact=0)
 
     def counted() -> Iterator[Doc]:

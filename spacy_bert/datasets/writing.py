@@ -1,10 +1,13 @@
-"""What readers of official formats share: malformed rows, and `.spacy` files."""
+"""What readers of official formats share: tokenizer, malformed rows, and `.spacy` files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import spacy
+from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
 from spacy_bert.files import replacing
@@ -38,6 +41,25 @@ class BadRows:
         if not self.skip:
             raise ValueError(message)
         self.problems.append(message)
+
+
+def blank_pipeline(lang: str) -> Language:
+    """A pipeline with the tokenizer of a language, and nothing else.
+
+    Raises:
+        ValueError: If there is no such language, or it needs a package that is missing.
+    """
+    try:
+        return spacy.blank(lang)
+    except ImportError as error:
+        raise ValueError(f"language {lang!r}: {str(error).strip().splitlines()[0]}") from None
+
+
+def counted(docs: Iterable[Doc], counts: Counter[str]) -> Iterator[Doc]:
+    """Pass Docs on, and count the class of each: that with the largest value in `doc.cats`."""
+    for doc in docs:
+        counts[max(doc.cats, key=doc.cats.__getitem__, default="unlabelled")] += 1
+        yield doc
 
 
 def write_docs(path: Path, docs: Iterable[Doc]) -> int:

@@ -20,7 +20,7 @@ from spacy_bert.pipeline.textcat import Mode
 from spacy_bert.wordpiece import WordPiece
 
 ENCODER = "bert-base-uncased"
-OURS = ("bert", "bert_textcat", "bert_ner", "bert_span_qa")
+OURS = ("bert", "bert_textcat", "bert_ner", "bert_span_qa", "bert_choice")
 STOCK = (
     "tagger",
     "morphologizer",

@@ -125,6 +125,7 @@ def test_trains_saves_and_loads(
         (["bert_ner"], {"ents_f": 1.0}),
         (["bert_textcat", "bert_ner"], {"cats_score": 0.5, "ents_f": 0.5}),
         (["bert_span_qa"], {"answers_f1": 1.0, "answers_em": 0.0}),
+        (["bert_choice", "bert_ner"], {"choice_acc": 0.5, "ents_f": 0.5}),
         (["tagger", "bert_ner", "bert_textcat"], {"tag_acc": 0.33, "ents_f": 0.34}),
         # The tagger has a 0 for pos_acc, which must not undo the morphologizer's weight.
         (["morphologizer", "tagger"], {"tag_acc": 0.5, "pos_acc": 0.25, "morph_acc": 0.25}),
@@ -229,7 +230,11 @@ def test_says_that_bert_is_added() -> None:
         (["bert", "nerr"], False, r"unknown component 'nerr'; known are bert, bert_textcat, "),
         (["transformer", "ner"], False, r"unknown component 'transformer'"),
         (["bert_ner", "bert_ner"], False, r"bert_ner is in the pipeline twice"),
-        ([], False, r"nothing to train; choose from bert_textcat, bert_ner, bert_span_qa, tagger"),
+        (
+            [],
+            False,
+            r"nothing to train; choose from bert_textcat, .* bert_choice, tagger",
+        ),
         (["bert"], False, r"nothing to train"),
         (["bert_ner", "bert"], False, r"bert_ner reads bert, so bert must stand before it"),
         (["bert", "bert_ner"], True, r"nothing reads bert: leave it out"),
