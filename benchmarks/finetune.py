@@ -11,6 +11,8 @@
     conll2003-joined  the same data, trained on neighbours joined to texts of all lengths
     squad      DIR has squad11_train_subset.json.gz and squad11_dev_subset_1062.json.gz, in SQuAD
                1.1's form; exact match and F1; batch 16, 2 epochs, windows of 384 pieces every 128
+    codah      DIR has full_data.tsv; accuracy on the dev rows of `data choices`; batch 16
+    swag       DIR has train.csv and val.csv; accuracy on val; batch 16
 
 `--encoder` is a BERT checkpoint directory; `--random-start` takes its shape and vocabulary only.
 Batch 32, 3 epochs, learning rate 5e-5, warm-up 10 %; no search for the best checkpoint. Prints one
@@ -38,6 +40,7 @@ from spacy.tokens import Doc, DocBin
 from spacy.training import Corpus
 from spacy.training.converters import conll_ner_to_docs
 
+from spacy_bert.datasets import choices
 from spacy_bert.datasets.glue import TASKS as GLUE
 from spacy_bert.datasets.glue import find_files, read_split
 from spacy_bert.datasets.squad import read_squad
@@ -103,6 +106,16 @@ def read_qa(data: Path) -> dict[str, Docs]:
     return {split: read_squad(data / file, nlp, BadRows()) for split, file in files.items()}
 
 
+def read_choices(name: str, data: Path) -> dict[str, Docs]:
+    """Contexts joined to their choices."""
+    nlp, task = spacy.blank("en"), choices.TASKS[name]
+    files = choices.find_files(task, data)
+    return {
+        split: choices.read_split(nlp, task, split, files[split], BadRows())
+        for split in ("train", "dev")
+    }
+
+
 def score_dev(nlp: Language, folder: Path) -> dict[str, Any]:
     """All scores of spaCy and ours on dev."""
     return nlp.evaluate(list(Corpus(folder / "dev.spacy")(nlp)))
@@ -160,6 +173,15 @@ TASKS = {
         batch=16,
         epochs=2,
     ),
+    **{
+        name: Task(
+            "finetune_choice.cfg",
+            partial(read_choices, name),
+            partial(score_keys, {"acc": "choice_acc"}),
+            batch=16,
+        )
+        for name in ("codah", "swag")
+    },
 }
 
 

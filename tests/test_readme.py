@@ -46,6 +46,10 @@ def test_python_examples_run(
         if "bert_span_qa" in example:
             answer = names["answer"]
             assert (answer.text, answer.start_char) == ("London", 22)
+        if "bert_choice" in example:
+            assert names["best"] == 1
+            assert names["doc"]._.choice == 0
+            assert names["doc"]._.choice_scores == pytest.approx(names["probabilities"][::-1])
     assert (tmp_path / "train.spacy").is_file()
     assert names["ner"].labels == ("PERSON", "PLACE")
     assert "TokenEncoder" in str(names["nlp"].config["components"]["bert_ner"])

@@ -204,7 +204,7 @@ def _reason(encoder: str, hidden_size: int | None) -> str:
 
 
 def _refuse_clashes(nlp: Language, names: Sequence[str]) -> None:
-    """Refuse two components that write the same annotation: one would undo the other's."""
+    """Refuse two components that write the same annotation, or learn other things from it."""
     writers: dict[str, str] = {}
     for name in names:
         for target in nlp.get_factory_meta(name).assigns:
@@ -213,6 +213,9 @@ def _refuse_clashes(nlp: Language, names: Sequence[str]) -> None:
             if target in writers:
                 raise ValueError(f"{writers[target]} and {name} both set {target}: keep one")
             writers[target] = name
+    classifier = next((name for name in names if "textcat" in name), None)
+    if classifier and "bert_choice" in names:  # one takes the other's keys for classes
+        raise ValueError(f"{classifier} and bert_choice both learn from doc.cats: keep one")
 
 
 def _component(nlp: Language, name: str, *, private: bool, gpu: bool) -> dict[str, Any]:

@@ -169,6 +169,13 @@ def test_windows_cover_every_token_within_the_limit(
         assert layout.pieces[pieces].tolist() == whole.pieces[expected].tolist()
     starts = np.cumsum(layout.lengths) - layout.lengths
     assert (layout.pieces[starts] == wordpiece.cls_id).all()
+    # Each pair has the windows that it would have alone.
+    single = [parts[0]] if len(parts) == 1 else [f"{parts[0]}\x1e{part}" for part in parts[1:]]
+    alone = [
+        lay(NLP(text), wordpiece, window=window, stride=stride, slide=slide) for text in single
+    ]
+    assert layout.pairs.tolist() == [i for i, pair in enumerate(alone) for _ in pair.lengths]
+    assert layout.lengths == tuple(n for pair in alone for n in pair.lengths)
 
 
 def test_a_token_takes_the_window_with_most_context(wordpiece: WordPiece) -> None:

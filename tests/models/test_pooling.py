@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import numpy as np
 import pytest
 from spacy_transformers.data_classes import TransformerData, WordpieceBatch
 from thinc.types import Ragged
 from transformers.file_utils import ModelOutput
 
-from spacy_bert.models.pooling import pool_cls, pool_first
+from spacy_bert.models.batch import PackedTransformerData
+from spacy_bert.models.pooling import pool_cls, pool_first, pool_pairs
 
 
 def data(states: np.ndarray, align: list[list[int]] | None = None) -> TransformerData:
@@ -55,9 +59,49 @@ def test_the_last_piece_is_that_before_the_padding(lengths: list[int]) -> None:
     assert np.count_nonzero(d_states.any(axis=2)) == len(rows)
 
 
-def test_another_piece_is_refused() -> None:
+@pytest.mark.parametrize("pool", [pool_cls, pool_pairs])
+def test_another_piece_is_refused(pool: Callable[[str], object]) -> None:
     with pytest.raises(ValueError, match=r"piece must be .first. .* or .last. .*, got .middle."):
-        pool_cls("middle")  # type: ignore[arg-type]
+        pool("middle")
+
+
+def paired(pairs: list[int], lengths: list[int]) -> PackedTransformerData:
+    one = data(normal(len(pairs), max(lengths), 4))
+    one.wordpieces.attention_mask = np.array(
+        [[1.0] * n + [0.0] * (max(lengths) - n) for n in lengths], dtype="f"
+    )
+    offsets = np.full((sum(lengths), 2), -1)
+    return PackedTransformerData(**vars(one), offsets=offsets, pairs=np.array(pairs))
+
+
+@pytest.mark.parametrize("piece", ["first", "last"])
+def test_each_pair_is_the_mean_over_its_windows(piece: Literal["first", "last"]) -> None:
+    three, one = paired([0, 1, 1, 1, 2], [5, 3, 4, 2, 5]), paired([0], [3])
+    batch = [TransformerData.empty(), three, TransformerData.zeros(0, 4), one]
+    pooled, backprop = pool_pairs(piece)(batch, True)
+    assert pooled.lengths.tolist() == [0, 3, 0, 1]
+    column = [0] * 5 if piece == "first" else [4, 2, 3, 1, 4]
+    states, alone = (d.model_output.last_hidden_state for d in (three, one))
+    read = states[np.arange(5), column]
+    last = alone[0, 0 if piece == "first" else 2]
+    expected = [read[0], read[1:4].mean(axis=0), read[4], last]
+    np.testing.assert_allclose(pooled.dataXd, np.stack(expected), rtol=1e-6)
+    # The gradient of a linear map is its transpose: <f(x), y> = <x, f'(y)>.
+    y = normal(4, 4)
+    d_states, d_alone = (
+        d.model_output.last_hidden_state for d in backprop(Ragged(y, pooled.lengths))
+    )
+    left = float((pooled.dataXd * y).sum())
+    right = float((states * d_states).sum() + (alone * d_alone).sum())
+    assert left == pytest.approx(right, rel=1e-5)
+    assert np.count_nonzero(d_states.any(axis=2)) == 5
+
+
+def test_docs_without_pairs_give_no_rows() -> None:
+    pooled, backprop = pool_pairs()([TransformerData.empty()], True)
+    assert pooled.dataXd.shape == (0, 0)
+    assert pooled.lengths.tolist() == [0]
+    assert backprop(pooled) == []
 
 
 # Tokens of several pieces, without one (white space), and two that begin in the same piece.

@@ -112,27 +112,24 @@ def test_logits_loss_and_gradient_equal_hugging_face(checkpoint: Path) -> None:
 def test_each_choice_has_the_mean_over_its_own_windows(checkpoint: Path, slide: str) -> None:
     nlp, choice = choice_pipeline(checkpoint, encoder={"slide": slide, "stride": 20})
     nlp.initialize(lambda: examples(nlp))
-    long, short = " ".join(SENTENCES), "The fox."
-    texts = [short, long, "Paris", long] if slide == "last" else [long, short, "Paris", ""]
+    long, other, short = " ".join(SENTENCES), " ".join(SENTENCES[::-1]), "The fox."
+    texts = [short, long, "Paris", other] if slide == "last" else [long, short, "Paris", ""]
     doc = nlp.get_pipe("bert")(spacy_bert.join(nlp, *texts))
     data = doc._.trf_data
     counts = np.bincount(data.pairs)
     assert (counts[0] > 1) if slide == "last" else (counts > 1).all()
     assert slide == "first" or counts[1] == 1
-    borders = [row.index("[SEP]") for row in data.wordpieces.strings]
-    # What stands at the fixed side of each window tells which pair it is of.
-    strings = [
-        (row[1:border], row[border + 1 : length - 1])
-        for row, border, length in zip(
-            data.wordpieces.strings, borders, data.wordpieces.lengths, strict=True
-        )
-    ]
     wordpiece = WordPiece.load(checkpoint)
-    pieces = [[wordpiece.tokens[i] for i in encoded.ids] for encoded in wordpiece.encode(texts)]
-    for pair, (first, second) in zip(data.pairs, strings, strict=True):
-        whole = (first, pieces[0]) if slide == "last" else (second, pieces[1 + pair])
-        assert whole[0] == whole[1]
-        assert " ".join(second) in " ".join(pieces[1 + pair])
+    context, *choices = (
+        [wordpiece.tokens[i] for i in encoded.ids] for encoded in wordpiece.encode(texts)
+    )
+    strings, lengths = data.wordpieces.strings, data.wordpieces.lengths
+    for pair, row, length in zip(data.pairs, strings, lengths, strict=True):
+        border = row.index("[SEP]")
+        first, second = row[1:border], row[border + 1 : length - 1]
+        whole, part = (first, second) if slide == "last" else (second, first)
+        assert whole == (context if slide == "last" else choices[pair])
+        assert " ".join(part) in " ".join(choices[pair] if slide == "last" else context)
     (tok2vec, _) = choice.model.layers
     vectors = tok2vec.predict([doc])
     cls = data.model_output.last_hidden_state[:, 0]

@@ -250,6 +250,7 @@ def test_refuses_a_wrong_pipeline(names: list[str], private: bool, message: str)
     [
         (["bert_ner", "ner"], {}, r"bert_ner and ner both set doc.ents: keep one"),
         (["bert_textcat", "textcat"], {}, r"bert_textcat and textcat both set doc.cats"),
+        (["bert_choice", "textcat"], {}, r"textcat and bert_choice both learn from doc.cats"),
         (["parser", "senter"], {}, r"parser and senter both set token.is_sent_start"),
         (["bert_ner"], {"mode": "multilabel"}, r"mode is a setting of bert_textcat"),
         (["bert_ner"], {"lang": "klingon"}, r"language 'klingon': "),
