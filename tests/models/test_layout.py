@@ -169,13 +169,30 @@ def test_windows_cover_every_token_within_the_limit(
         assert layout.pieces[pieces].tolist() == whole.pieces[expected].tolist()
     starts = np.cumsum(layout.lengths) - layout.lengths
     assert (layout.pieces[starts] == wordpiece.cls_id).all()
-    # Each pair has the windows that it would have alone.
-    single = [parts[0]] if len(parts) == 1 else [f"{parts[0]}\x1e{part}" for part in parts[1:]]
-    alone = [
-        lay(NLP(text), wordpiece, window=window, stride=stride, slide=slide) for text in single
-    ]
+
+
+WORDS = st.sampled_from(" ".join(SENTENCES).split())
+
+
+@given(
+    whole=st.lists(st.lists(WORDS, max_size=3), min_size=3, max_size=3),
+    sliding=st.lists(st.lists(WORDS, max_size=120), min_size=3, max_size=3),
+    slide=st.sampled_from(["first", "last"]),
+)
+def test_each_pair_has_the_windows_that_it_would_have_alone(
+    whole: list[list[str]], sliding: list[list[str]], slide: str
+) -> None:
+    wordpiece, _ = own_tokenizer()
+    context, *choices = (
+        " ".join(words)
+        for words in ([whole[0], *sliding] if slide == "last" else [sliding[0], *whole])
+    )
+    docs = [spacy_bert.join(NLP, context, *choices)]
+    docs += [spacy_bert.join(NLP, context, choice) for choice in choices]
+    layout, *alone = (lay(doc, wordpiece, window=90, stride=30, slide=slide) for doc in docs)
     assert layout.pairs.tolist() == [i for i, pair in enumerate(alone) for _ in pair.lengths]
-    assert layout.lengths == tuple(n for pair in alone for n in pair.lengths)
+    assert layout.pieces.tolist() == [piece for pair in alone for piece in pair.pieces]
+    assert not any(pair.pairs.any() for pair in alone)
 
 
 def test_a_token_takes_the_window_with_most_context(wordpiece: WordPiece) -> None:
