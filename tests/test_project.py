@@ -36,7 +36,7 @@ def test_every_dependency_is_there_or_made_before(project: dict) -> None:
         made: set[Path] = set()
         for name in workflow:
             for path in map(Path, commands[name].get("deps", [])):
-                kept = (ROOT / path).is_file() and path.parts[0] == "configs"
+                kept = (ROOT / path).exists() and path.parts[0] in ("assets", "configs")
                 assert kept or any(path == output or path in output.parents for output in made)
             made.update(map(Path, commands[name]["outputs"]))
 
@@ -97,7 +97,7 @@ def test_the_gpu_can_be_chosen(tmp_path: Path) -> None:
 def test_every_study_has_a_workflow(project: dict, study: str) -> None:
     commands = {command["name"]: command for command in project["commands"]}
     workflow = project["workflows"]["ablations" if study == "tasks" else study]
-    assert workflow[:-1] == ["corpus", "tokenizer", "shards"]
+    assert workflow[:-1] == ["corpus", "ablation-tokenizer", "ablation-shards"]
     command = commands[workflow[-1]]
     (line,) = command["script"]
     _, options = line.split(f"python -m spacy bert ablate {study} ablations/{study} ")
