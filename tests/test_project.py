@@ -17,6 +17,7 @@ from spacy_bert.analysis.summary import TASKS
 from spacy_bert.cli.ablate import ablate
 
 ROOT = Path(__file__).parents[1]
+COMPONENTS = {"textcat": "bert_textcat", "ner": "bert_ner", "qa": "bert_span_qa"}
 
 
 @pytest.fixture
@@ -88,8 +89,10 @@ def test_the_gpu_can_be_chosen(tmp_path: Path) -> None:
     (tmp_path / "project.yml").write_text((ROOT / "project.yml").read_text(encoding="utf-8"))
     project = load_project_config(tmp_path, overrides={"vars.gpu_id": 0})
     lines = [line for command in project["commands"] for line in command["script"]]
-    pipelines = [line for line in lines if re.match(r"python -m spacy (train|evaluate) ", line)]
-    assert len(pipelines) == 20
+    pipelines = [
+        line for line in lines if re.match(r"python -m spacy (train|(bert )?evaluate) ", line)
+    ]
+    assert len(pipelines) == 28
     assert all("--gpu-id 0" in line for line in pipelines)
 
 
@@ -139,4 +142,4 @@ def test_configs_are_complete(tmp_path: Path, task: str) -> None:
     path = ROOT / "configs" / f"{task}.cfg"
     before, after = fill_config(tmp_path / "filled.cfg", path, silent=True)
     assert before.to_str() == after.to_str()
-    assert before["nlp"]["pipeline"] == ["bert", f"bert_{task}"]
+    assert before["nlp"]["pipeline"] == ["bert", COMPONENTS[task]]

@@ -20,6 +20,7 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 
 from spacy_bert.analysis.ner_baselines import score_ner_baselines
+from spacy_bert.analysis.qa_baselines import SPANS_KEY, score_qa_baselines
 
 MAJORITY = "majority"
 TFIDF = "tf-idf + logistic regression"
@@ -30,8 +31,8 @@ Scores = dict[str, Any]
 def score_baselines(train: Path, test: Path) -> dict[str, Scores]:
     """Fit the baselines on one `.spacy` file and score them on another.
 
-    What the training file holds decides: `doc.ents` are those of `ner_baselines`, exclusive
-    `doc.cats` those of `score_textcat_baselines`.
+    What the training file holds decides: `doc.spans["answers"]` are those of `qa_baselines`,
+    `doc.ents` those of `ner_baselines`, exclusive `doc.cats` those of `score_textcat_baselines`.
 
     Returns:
         Name of the baseline to spaCy's scores of it.
@@ -41,6 +42,12 @@ def score_baselines(train: Path, test: Path) -> dict[str, Scores]:
         ValueError: If a file has no Docs, both kinds of labels, or not those of the other file.
     """
     train_docs, test_docs = read_docs(train), read_docs(test)
+    if any(SPANS_KEY in doc.spans for doc in train_docs):
+        if not any(SPANS_KEY in doc.spans for doc in test_docs):
+            raise ValueError(
+                f'{test}: no Doc has doc.spans["answers"], those of {train} have; label them'
+            )
+        return score_qa_baselines(train_docs, test_docs)
     if not any(doc.ents for doc in train_docs):
         return score_textcat_baselines(train_docs, test_docs, names=(train, test))
     if any(any(doc.cats.values()) for doc in train_docs):

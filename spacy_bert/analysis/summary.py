@@ -35,14 +35,14 @@ class Task:
         title: Its heading.
         short: Its name beside single figures.
         scores: spaCy's name of a score to ours, the main one first.
-        by_label: spaCy's name of the scores by label.
+        by_label: spaCy's name of the scores by label; None if the task has no labels.
         note: What a reader must know of the data.
     """
 
     title: str
     short: str
     scores: dict[str, str]
-    by_label: str
+    by_label: str | None
     note: str
 
 
@@ -67,6 +67,22 @@ TASKS = {
         "can be perfect. The first segment of each Doc is the signature of what is documented: "
         "it alone tells a PARAMETER from another QUOTED word. Train, dev and test share no "
         "module, and pre-training has not seen the modules of dev and test.",
+    ),
+    "qa": Task(
+        title="Question answering: what docstrings say, and what they do not",
+        short="Question answering",
+        scores={
+            "answers_f1": "F1",
+            "answers_em": "exact match",
+            "answers_has_f1": "F1 where there is an answer",
+            "answers_no_em": "silent where there is none",
+        },
+        by_label=None,
+        note="The questions are derived, not asked by people: set phrases of docstrings (what is "
+        "returned, when an exception is raised, what a parameter is, what follows from its value) "
+        "give questions of a few forms, and questions of the same forms about what the text does "
+        "not say must be left without an answer. Train, dev and test share no module, and "
+        "pre-training has not seen the modules of dev and test.",
     ),
 }
 
@@ -268,14 +284,19 @@ def _add_task(report: Report, name: str, results: TaskResults) -> None:
         caption="Every seed is a point, the bar is their mean; the baselines have no seed.",
         source=f"{results.source}/*.json",
     )
+    if task.by_label is not None:
+        _add_labels(report, name, results, task.by_label)
+
+
+def _add_labels(report: Report, name: str, results: TaskResults, by_label: str) -> None:
     labels = [
         {
             "label": label,
             "system": system,
-            "score": statistics.mean(scores[task.by_label][label]["f"] for scores in runs.values()),
+            "score": statistics.mean(scores[by_label][label]["f"] for scores in runs.values()),
         }
         for system, runs in results.runs.items()
-        for label in next(iter(runs.values())).get(task.by_label, {})
+        for label in next(iter(runs.values())).get(by_label, {})
     ]
     if labels:
         report.chart(

@@ -32,7 +32,9 @@ def pydocs(
 
     Writes corpus.txt (for pre-training), textcat/{train,dev,test}.spacy (the area of a docstring's
     module, names of modules masked), ner/{train,dev,test}.spacy (names of code that authors marked,
-    the marks taken away) and stats.json. The labels are derived; the splits share no module.
+    the marks taken away), qa/{train,dev,test}.spacy (questions about what docstrings say in set
+    phrases, and some that they do not answer) and stats.json. The labels are derived; the splits
+    share no module.
 
     Example: python -m spacy bert data pydocs corpus
     """
@@ -46,7 +48,7 @@ def pydocs(
         f"{counts['sentences']:,} sentences, {counts['words']:,} words, "
         f"{counts['modules']} modules, {counts['topics']} topics"
     )
-    for task, labels in {"textcat": "areas", "ner": "labels"}.items():
+    for task, labels in {"textcat": "areas", "ner": "labels", "qa": "kinds"}.items():
         for split, sizes in stats[task].items():
             found = ", ".join(f"{label} {count}" for label, count in sizes[labels].items())
             size = f"{sizes['documents']:,} docs of {sizes['modules']} modules"

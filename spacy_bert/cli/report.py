@@ -19,7 +19,8 @@ def baselines(
 
     Of text classification (exclusive doc.cats): the majority, tf-idf + logistic regression. Of
     named entities (doc.ents): the most frequent label of the word, and logistic regression on the
-    shapes of words and on the words themselves. What the training set holds decides.
+    shapes of words and on the words themselves. Of questions (doc.spans["answers"]): never to
+    answer, and the sentence most like the question. What the training set holds decides.
 
     Example: python -m spacy bert baselines train.spacy test.spacy metrics/textcat/baselines.json
     """

@@ -18,6 +18,7 @@ from spacy_bert.datasets.pydocs import (
     topic_documents,
     write_corpus,
 )
+from spacy_bert.datasets.questions import question_texts, write_question_docbins
 from spacy_bert.files import replacing
 
 
@@ -28,13 +29,13 @@ def write_pydocs(output: Path, library: Path | None = None) -> dict[str, Any]:
 
     Args:
         output: Directory for `corpus.txt`, `textcat/{train,dev,test}.spacy`,
-            `ner/{train,dev,test}.spacy` and `stats.json`.
+            `ner/{train,dev,test}.spacy`, `qa/{train,dev,test}.spacy` and `stats.json`.
         library: Directory of the standard library's sources; default: the running Python's.
 
     Returns:
         What `stats.json` holds: Python's version, the corpus's documents, sentences, words and
-        modules, and for every split of a labelled set its modules and documents by area, or its
-        names by label.
+        modules, and for every split of a labelled set its modules and documents by area, its names
+        by label, or its questions by kind.
 
     Raises:
         FileNotFoundError: If the library has no Python sources.
@@ -62,6 +63,7 @@ def write_pydocs(output: Path, library: Path | None = None) -> dict[str, Any]:
             for split, texts in examples.items()
         },
         "ner": write_named_docbins(named_texts(docs, splits), output / "ner"),
+        "qa": write_question_docbins(question_texts(docs, splits), output / "qa"),
     }
     write_corpus(corpus, output / "corpus.txt")
     write_docbins(examples, output / "textcat")

@@ -6,12 +6,12 @@ import gzip
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from spacy.language import Language
-from spacy.tokens import Doc, SpanGroup
+from spacy.tokens import Doc, Span, SpanGroup
 
 from spacy_bert.datasets.writing import BadRows, blank_pipeline, write_docs
 from spacy_bert.models.segments import join
@@ -98,17 +98,31 @@ def _read_question(nlp: Language, question: Any, context: Any) -> Doc:
     if not impossible and not answers:
         raise ValueError('there is no answer: if the context holds none, "is_impossible" is true')
     found = dict.fromkeys(_check_answer(answer, context) for answer in answers)
-    text = question["question"].strip()
-    doc = join(nlp, text, context)
-    begin = len(text) + 1
-    spans = [
-        doc.char_span(begin + start, begin + start + len(text), alignment_mode="expand")
-        for start, text in found
+    return question_doc(nlp, question["question"].strip(), context, found)
+
+
+def question_doc(
+    nlp: Language, question: str, context: str, answers: Iterable[tuple[int, str]]
+) -> Doc:
+    """A Doc of question and context, with the gold answers in `doc.spans["answers"]`.
+
+    Args:
+        nlp: Its tokenizer is used.
+        question: The question, the first segment.
+        context: The second.
+        answers: Where each answer starts in the context, in characters, and its text; none if the
+            context does not answer.
+    """
+    doc = join(nlp, question, context)
+    begin = len(question) + 1
+    found = [
+        (doc.char_span(begin + start, begin + start + len(text), alignment_mode="expand"), text)
+        for start, text in answers
     ]
     doc.spans[SPANS_KEY] = SpanGroup(
         doc,
         name=SPANS_KEY,
-        spans=[span for span in spans if span is not None],
+        spans=[cast(Span, span) for span, _ in found],  # a text that is there has tokens
         attrs={"texts": [text for _, text in found]},
     )
     return doc

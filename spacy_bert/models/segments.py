@@ -53,7 +53,7 @@ def segments(doc: Doc) -> list[Span]:
     for token in doc:
         if SEPARATOR not in token.text:
             continue
-        if not token.is_space:
+        if not token.text.isspace():  # a bare Vocab has no is_space
             raise ValueError(
                 f"token {token.text!r} holds U+001E beside other text: "
                 "the tokenizer must make the border of two segments a token of its own"

@@ -25,6 +25,16 @@ def ner_scores(value: float) -> dict[str, object]:
     }
 
 
+def qa_scores(value: float) -> dict[str, object]:
+    return {
+        "answers_f1": value,
+        "answers_em": value - 0.1,
+        "answers_has_f1": value,
+        "answers_has_em": value - 0.1,
+        "answers_no_em": value + 0.1,
+    }
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     """A directory such as the workflow leaves."""
@@ -45,7 +55,8 @@ def results(tmp_path: Path) -> Path:
         "nsp_baselines": {"majority": 0.5, "word_overlap": 0.7},
     }
     srsly.write_json(tmp_path / "pretrained" / "metrics.json", metrics)
-    for name, scores in {"textcat": textcat_scores, "ner": ner_scores}.items():
+    tasks = {"textcat": textcat_scores, "ner": ner_scores, "qa": qa_scores}
+    for name, scores in tasks.items():
         task = tmp_path / "metrics" / name
         task.mkdir(parents=True)
         shift = 0.0 if name == "textcat" else 0.11

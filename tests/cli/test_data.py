@@ -24,7 +24,8 @@ def test_pydocs(tmp_path: Path) -> None:
     assert "2 documents" in done.stdout
     assert "ner train: 1 docs of 1 modules (FUNCTION 1, PARAMETER 1)" in done.stdout
     written = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
-    docbins = {f"{task}/{s}.spacy" for task in ("textcat", "ner") for s in ("train", "dev", "test")}
+    tasks, splits = ("textcat", "ner", "qa"), ("train", "dev", "test")
+    docbins = {f"{task}/{split}.spacy" for task in tasks for split in splits}
     assert written == {"corpus.txt", "stats.json", *docbins}
 
 

@@ -94,7 +94,7 @@ def test_files_are_the_same_in_every_process(written: Path, tmp_path: Path) -> N
     )
     other_order = {**os.environ, "PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=other_order, check=True)
-    docbins = [f"{task}/{split}.spacy" for task in ("textcat", "ner") for split in SPLITS]
+    docbins = [f"{task}/{split}.spacy" for task in ("textcat", "ner", "qa") for split in SPLITS]
     for name in ["corpus.txt", "stats.json", *docbins]:
         assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
 

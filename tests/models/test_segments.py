@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spacy.tokens import Doc, DocBin
 from spacy.training import Corpus
+from spacy.vocab import Vocab
 
 import spacy_bert
 from spacy_bert.models.segments import SEPARATOR
@@ -44,6 +45,12 @@ def test_segments_survive_docbin_corpus_and_bytes(tmp_path: Path) -> None:
     copies += [Doc(NLP.vocab).from_bytes(doc.to_bytes()), NLP(doc.text)]
     for copy in copies:
         assert [span.text for span in copy._.segments] == parts
+
+
+def test_segments_of_a_vocab_without_lexical_attributes(tmp_path: Path) -> None:
+    DocBin(docs=[spacy_bert.join(NLP, "Who?", "Ada.")]).to_disk(tmp_path / "docs.spacy")
+    (doc,) = DocBin().from_disk(tmp_path / "docs.spacy").get_docs(Vocab())
+    assert [span.text for span in doc._.segments] == ["Who?", "Ada."]
 
 
 def test_wrong_parts_are_refused() -> None:

@@ -77,7 +77,7 @@ def test_plain_texts_with_a_border_are_answered(saved_reader: Path, tmp_path: Pa
 
 def test_from_a_file_of_questions_to_answers(checkpoint: Path, tmp_path: Path) -> None:
     """`data squad` and `train` with the config that ships, as the README says."""
-    config = Path(__file__).parents[2] / "configs" / "qa.cfg"
+    config = Path(__file__).parents[2] / "configs" / "squad.cfg"
     before, after = fill_config(tmp_path / "filled.cfg", config, silent=True)
     assert before.to_str() == after.to_str()
     rows = [
