@@ -15,9 +15,7 @@ written before the work begins, and the result after it has ended.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,11 +28,11 @@ import srsly
 from spacy_bert.analysis.arm_configs import arm_config, read_config
 from spacy_bert.analysis.baselines import score_baselines
 from spacy_bert.analysis.processes import Processes
+from spacy_bert.analysis.records import digest, is_done
 from spacy_bert.analysis.studies import PARTS, Arm, Measure, Run, Study
 from spacy_bert.files import replacing
 from spacy_bert.pretraining.config import PretrainConfig
 
-INPUTS_FILE = "inputs.json"
 _ALL_CHECKPOINTS = 1_000_000
 
 
@@ -181,7 +179,6 @@ class Ablation:
         title = f"fine-tune {measure.name} {name}"
         if self._is_done(directory, inputs, metrics, title):
             return
-        metrics.unlink(missing_ok=True)
         metrics.parent.mkdir(parents=True, exist_ok=True)
         config.to_disk(directory / "config.cfg")
         gpu = ["--gpu-id", self.setting.gpu_id]
@@ -203,27 +200,10 @@ class Ablation:
     def _is_done(
         self, directory: Path, inputs: Mapping[str, Any], result: Path, title: str
     ) -> bool:
-        """Whether a result stands; if not, the directory is made ready for it.
-
-        What was begun with the same inputs is left, to be gone on with.
-        """
-        inputs, file = json.loads(json.dumps(inputs)), directory / INPUTS_FILE
-        if directory.exists() and any(directory.iterdir()):
-            if not file.is_file():
-                raise ValueError(f"{directory}: was not made here; name another --output")
-            try:
-                is_same = json.loads(file.read_text(encoding="utf8")) == inputs
-            except ValueError:
-                is_same = False
-            if is_same and result.is_file():
-                self._say(f"{title}: done before")
-                return True
-            if not is_same:
-                shutil.rmtree(directory)
-        with replacing(file) as temporary:
-            # Not srsly: it writes 1e-12 as 0.0.
-            temporary.write_text(json.dumps(inputs, indent=2) + "\n", encoding="utf8")
-        return False
+        if not is_done(directory, inputs, result):
+            return False
+        self._say(f"{title}: done before")
+        return True
 
     def _spacy(self, title: str, commands: list[list[Any]]) -> None:
         self._say(f"{title} ...")
@@ -266,21 +246,3 @@ class Ablation:
 
     def _data(self, measure: Measure) -> Path:
         return self.setting.data / measure.task
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, or of all files of a directory and their names.
-
-    Raises:
-        FileNotFoundError: If it is missing.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    total = hashlib.sha256()
-    for file in files:
-        total.update(f"{file.relative_to(path)}\0".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                total.update(block)
-    return total.hexdigest()

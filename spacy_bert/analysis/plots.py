@@ -130,6 +130,30 @@ def score_curve(rows: Rows, *, order: Sequence[str], title: str) -> Any:
     return alt.layer(line, points).properties(width="container", height=300)
 
 
+def grid(rows: Rows) -> Any:
+    """A score against the learning rate: a panel for each number of epochs, a line a batch size.
+
+    Args:
+        rows: Mappings with `learning rate`, `batch`, `epochs`, `run` and `score`.
+    """
+    rates = sorted({row["learning rate"] for row in rows}, key=float)
+    batches = list(dict.fromkeys(row["batch"] for row in rows))
+    scale = alt.Scale(domain=batches)
+    shapes = alt.Scale(domain=batches, range=_POINT_SHAPES[: len(batches)])
+    base = alt.Chart(alt.Data(values=list(rows))).encode(
+        x=alt.X("learning rate:N", sort=rates, axis=alt.Axis(labelAngle=0)),
+        color=alt.Color("batch:N", sort=batches, scale=scale),
+    )
+    line = base.mark_line().encode(y=alt.Y("mean(score):Q", title="score", scale=_NEAR))
+    points = base.mark_point(opacity=0.75).encode(
+        y=alt.Y("score:Q", title="score", scale=_NEAR, axis=_NEAR_AXIS),
+        shape=alt.Shape("batch:N", sort=batches, scale=shapes),
+        tooltip=["batch:N", "learning rate:N", "run:N", alt.Tooltip("score:Q", format=".3f")],
+    )
+    panel = alt.layer(line, points).properties(width=260, height=240)
+    return panel.facet(column=alt.Column("epochs:N", title=None))
+
+
 def by_label(rows: Rows, *, systems: Sequence[str], title: str) -> Any:
     """A score of every label, the systems told apart by shape and colour and joined by a line.
 

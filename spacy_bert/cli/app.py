@@ -10,6 +10,7 @@ import typer
 from spacy_bert.cli.ablate import ablate
 from spacy_bert.cli.convert import convert
 from spacy_bert.cli.data import data
+from spacy_bert.cli.grid import grid
 from spacy_bert.cli.init_config import init_config
 from spacy_bert.cli.pretraining import prepare, pretrain, train_tokenizer
 from spacy_bert.cli.report import baselines, report
@@ -32,3 +33,4 @@ app.command("init-config", no_args_is_help=True)(init_config)
 app.command("baselines", no_args_is_help=True)(baselines)
 app.command("report", no_args_is_help=True)(report)
 app.command("ablate", no_args_is_help=True, context_settings=_FREE_OPTIONS)(ablate)
+app.command("grid", no_args_is_help=True, context_settings=_FREE_OPTIONS)(grid)

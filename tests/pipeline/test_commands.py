@@ -150,3 +150,20 @@ def test_a_wrong_encoder_is_named(config: Path, data: Path) -> None:
     )
     assert done.returncode == 1
     assert "/no/such/place: no such directory" in done.stderr
+
+
+def test_training_stops_early_and_the_best_model_stands(
+    config: Path, data: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    printed = run(
+        *("train", str(config), "--output", str(tmp_path / "model")),
+        *("--paths.encoder", str(checkpoint), "--paths.train", str(data)),
+        *("--training.optimizer.learn_rate", "0.0", "--training.patience", "6"),
+        *("--training.eval_frequency", "3", "--training.max_steps", "1000"),
+    )
+    # Nothing is learned, so the first of equal scores is the best, six steps before the end.
+    steps = [int(line.split()[1]) for line in printed.splitlines() if line.split()[:1] == ["0"]]
+    assert steps[0] == 0
+    assert "1000" not in printed
+    assert len(steps) <= 4
+    assert (tmp_path / "model" / "model-best" / "meta.json").is_file()
