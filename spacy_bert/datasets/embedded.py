@@ -10,6 +10,7 @@ from typing import Any
 import srsly
 
 from spacy_bert.datasets.areas import labelled_texts, split_modules, without_held_out, write_docbins
+from spacy_bert.datasets.docstring_questions import question_texts, write_question_docbins
 from spacy_bert.datasets.names import named_texts, write_named_docbins
 from spacy_bert.datasets.pydocs import (
     documents,
@@ -18,7 +19,6 @@ from spacy_bert.datasets.pydocs import (
     topic_documents,
     write_corpus,
 )
-from spacy_bert.datasets.questions import question_texts, write_question_docbins
 from spacy_bert.files import replacing
 
 

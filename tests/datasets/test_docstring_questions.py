@@ -10,8 +10,7 @@ import srsly
 from spacy.tokens import DocBin
 
 from spacy_bert.datasets.areas import SPLITS
-from spacy_bert.datasets.pydocs import Docstring, Document
-from spacy_bert.datasets.questions import (
+from spacy_bert.datasets.docstring_questions import (
     CONDITION,
     KINDS,
     MAX_PASSAGE,
@@ -24,6 +23,7 @@ from spacy_bert.datasets.questions import (
     question_texts,
     questions,
 )
+from spacy_bert.datasets.pydocs import Docstring, Document
 
 Questions = dict[str, list[Question]]
 
