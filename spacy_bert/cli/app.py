@@ -14,6 +14,7 @@ from spacy_bert.cli.grid import grid
 from spacy_bert.cli.init_config import init_config
 from spacy_bert.cli.pretraining import prepare, pretrain, train_tokenizer
 from spacy_bert.cli.report import baselines, report
+from spacy_bert.cli.reproduce import reproduce
 
 app = typer.Typer(
     name="bert",
@@ -34,3 +35,4 @@ app.command("baselines", no_args_is_help=True)(baselines)
 app.command("report", no_args_is_help=True)(report)
 app.command("ablate", no_args_is_help=True, context_settings=_FREE_OPTIONS)(ablate)
 app.command("grid", no_args_is_help=True, context_settings=_FREE_OPTIONS)(grid)
+app.command("reproduce", no_args_is_help=True, context_settings=_FREE_OPTIONS)(reproduce)

@@ -1,0 +1,333 @@
+"""Run experiments: official files -> `.spacy` -> `spacy train` -> `spacy bert evaluate` -> a table.
+
+Layout of the output directory::
+
+    data/<experiment>/              train.spacy and the sets that are scored
+    training/<experiment>/<run>/    config.cfg, inputs.json, model-last/
+    metrics/<experiment>/<run>.json the figures of the run
+    logs/                           output of the commands, if several run at a time
+    report/                         index.html, report.json, charts
+
+A run is a start and a seed, `pretrained-1`. What is done and whose inputs have not changed is not
+done again. The last model is scored: there is no search for the best checkpoint.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import srsly
+from spacy.tokens import DocBin
+from spacy.vocab import Vocab
+from thinc.api import Config
+
+from spacy_bert.analysis.experiments import LANG, Experiment, Score
+from spacy_bert.analysis.processes import Processes
+from spacy_bert.analysis.records import digest, is_done
+from spacy_bert.analysis.report import Report
+from spacy_bert.datasets.writing import write_docs
+from spacy_bert.files import replacing
+from spacy_bert.pipeline.starter import make_starter
+
+Row = dict[str, Any]
+STARTS = ("pretrained", "random")
+DEV_LIMIT = 500  # Docs that training looks at between epochs: for the eye, nothing is chosen by it
+
+
+class Run(NamedTuple):
+    """One training."""
+
+    experiment: str
+    start: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return f"{self.start}-{self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all experiments share.
+
+    Attributes:
+        encoder: Checkpoint directory or hub id.
+        data: Directory in which each experiment has its folder.
+        output: Directory for everything that is made.
+        seeds: How many times each is trained from the pre-trained weights.
+        random_seeds: How many times from random ones.
+        learning_rate: Its peak.
+        overrides: Fields of the config by dotted name, for all.
+        train_limit: Take so many training examples, the first of them shuffled; None for all.
+        jobs: Commands at a time.
+        gpu_id: -1 for the CPU.
+    """
+
+    encoder: str
+    data: Path
+    output: Path
+    seeds: int = 1
+    random_seeds: int = 1
+    learning_rate: float = 5e-5
+    overrides: Mapping[str, Any]
+    train_limit: int | None = None
+    jobs: int = 1
+    gpu_id: int = -1
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run.
+
+        Raises:
+            ValueError: Names the option.
+        """
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {self.seeds}")
+        if self.random_seeds < 0:
+            raise ValueError(f"random seeds must not be negative, got {self.random_seeds}")
+        if self.learning_rate <= 0.0:
+            raise ValueError(f"learning rate must be above 0, got {self.learning_rate}")
+
+
+class Finetuning:
+    """Experiments in a setting.
+
+    Args:
+        experiments: By name.
+        setting: Everything else.
+        say: Takes lines on the progress.
+    """
+
+    def __init__(
+        self, experiments: Mapping[str, Experiment], setting: Setting, say: Callable[[str], None]
+    ) -> None:
+        self.setting, self._say = setting, say
+        self.experiments = dict(experiments)
+        self.processes = Processes(setting.jobs)
+
+    @property
+    def runs(self) -> list[Run]:
+        """All trainings, in order."""
+        counts = zip(STARTS, (self.setting.seeds, self.setting.random_seeds), strict=True)
+        return [
+            Run(name, start, seed)
+            for start, count in counts
+            for name in self.experiments
+            for seed in range(1, count + 1)
+        ]
+
+    def run(self) -> None:
+        """Do what is not yet done; experiments without files are left out, and it is said.
+
+        Raises:
+            ChildProcessError: If a command fails.
+            FileNotFoundError: If no experiment has its files.
+            ValueError: If a file is malformed, or the output directory holds something else.
+        """
+        missing: list[str] = []
+        for name in list(self.experiments):
+            try:
+                self._write_data(name)
+            except FileNotFoundError as error:
+                missing.append(f"{name} is left out: {error}")
+                self._say(missing[-1])
+                del self.experiments[name]
+        if not self.experiments:
+            raise FileNotFoundError("nothing to train on. " + "; ".join(missing))
+        with self.processes as processes:
+            processes.map([partial(self._train, run) for run in self.runs])
+
+    def figures(self, run: Run) -> dict[str, float]:
+        """The figures of a run, in percent."""
+        found: dict[str, float] = srsly.read_json(self._metrics_file(run))["figures"]
+        return found
+
+    def table(self) -> list[Row]:
+        """A row for each figure: the mean over the seeds of each start, and the paper's."""
+        rows: list[Row] = []
+        for name, experiment in self.experiments.items():
+            for title, score in experiment.scores.items():
+                row: Row = {"experiment": name, "score": title}
+                for start in STARTS:
+                    runs = [r for r in self.runs if (r.experiment, r.start) == (name, start)]
+                    values = [self.figures(run)[title] for run in runs]
+                    row[start] = statistics.mean(values) if values else None
+                    row[f"± {start}"] = statistics.stdev(values) if len(values) > 1 else None
+                row["without reading"] = self._baseline(name, title)
+                row["paper"] = score.paper
+                rows.append(row)
+        return rows
+
+    def notes(self) -> list[str]:
+        """What a reader must know, a line each."""
+        found = (experiment.note for experiment in self.experiments.values())
+        return list(dict.fromkeys(note for note in found if note))
+
+    def report(self) -> Report:
+        """The page of the experiments."""
+        setting = self.setting
+        report = Report(
+            "spacy_bert: fine-tuning", f"{setting.encoder}, learning rate {setting.learning_rate:g}"
+        )
+        report.text(
+            "Each figure is that of the last model; no checkpoint was searched for. The recipe is "
+            "the paper's: batches of 32 (16 for questions and choices), three epochs (two for "
+            "SQuAD), a tenth of the steps to warm up, dropout 0.1. " + " ".join(self.notes())
+        )
+        report.table(
+            "experiments",
+            self.table(),
+            caption="Means and standard deviations over the seeds, in percent, beside the same "
+            "training from random weights, what can be had without reading, and BERT base in the "
+            "paper.",
+            source=f"{setting.output}/metrics/*/*.json; Devlin et al. 2018",
+            best=["pretrained"],
+        )
+        return report
+
+    def _write_data(self, name: str) -> None:
+        """Make the `.spacy` files of an experiment.
+
+        Raises:
+            FileNotFoundError: If a set that it needs is not there.
+        """
+        experiment, directory = self.experiments[name], self._data(name)
+        source = self.setting.data / experiment.folder
+        if not source.is_dir():
+            raise FileNotFoundError(f"there is no directory {source}")
+        inputs = {"source": digest(source), "train_limit": self.setting.train_limit}
+        if not is_done(directory, inputs, directory / "done"):
+            self._say(f"{name}: reading {source}")
+            experiment.write(source, directory)
+            if self.setting.train_limit is not None:
+                _limit(directory / "train.spacy", self.setting.train_limit)
+            (directory / "done").touch()
+        for split in ("train", *experiment.splits):
+            if not (directory / f"{split}.spacy").is_file():
+                raise FileNotFoundError(f"{source} has no file of the split {split}")
+
+    def _train(self, run: Run) -> None:
+        experiment, setting = self.experiments[run.experiment], self.setting
+        directory = setting.output / "training" / run.experiment / run.name
+        config, metrics = self._config(run), self._metrics_file(run)
+        inputs = {
+            "config": config.to_str(),
+            "data": digest(self._data(run.experiment)),
+            "encoder": digest(Path(setting.encoder)) if Path(setting.encoder).exists() else None,
+        }
+        title = f"{run.experiment} {run.name}"
+        if is_done(directory, inputs, metrics):
+            self._say(f"{title}: done before")
+            return
+        self._say(f"{title} ...")
+        config.to_disk(directory / "config.cfg")
+        log = setting.output / "logs" / f"{run.experiment}-{run.name}.log"
+        gpu = ["--gpu-id", str(setting.gpu_id)]
+        start = time.perf_counter()
+        train = ["train", directory / "config.cfg", "--output", directory]
+        self.processes.run(["spacy", *map(str, train), *gpu], log)
+        seconds = time.perf_counter() - start
+        shutil.rmtree(directory / "model-best", ignore_errors=True)  # the last one is scored
+        scores, baselines = {}, {}
+        for split in experiment.splits:
+            output = directory / f"{split}.json"
+            data = self._data(run.experiment) / f"{split}.spacy"
+            evaluate = ["bert", "evaluate", directory / "model-last", data, "--output", output]
+            self.processes.run(["spacy", *map(str, evaluate), *gpu], log)
+            found = srsly.read_json(output)
+            scores[split] = found["scores"][experiment.component]
+            baselines[split] = found["baselines"].get(experiment.component, {})
+        figures = {
+            title: 100.0 * _find(scores[score.split], score)
+            for title, score in experiment.scores.items()
+        }
+        result = {
+            "figures": figures,
+            "baselines": {
+                title: 100.0 * baselines[score.split][score.key]["value"]
+                for title, score in experiment.scores.items()
+                if score.key in baselines[score.split]
+            },
+            "scores": scores,
+            "seconds": round(seconds, 1),
+        }
+        with replacing(metrics) as temporary:
+            srsly.write_json(temporary, result)
+        shown = ", ".join(f"{name} {value:.1f}" for name, value in figures.items())
+        self._say(f"{title}: {shown}, {seconds:,.0f} s")
+
+    def _config(self, run: Run) -> Config:
+        """The complete config of a run."""
+        experiment, setting = self.experiments[run.experiment], self.setting
+        data = self._data(run.experiment)
+        examples = len(DocBin().from_disk(data / "train.spacy"))
+        steps = experiment.epochs * -(-examples // experiment.batch_size)
+        starter = make_starter([experiment.component], setting.encoder, lang=LANG, max_steps=steps)
+        config = starter.config
+        config["paths"] |= {
+            "train": str(data / "train.spacy"),
+            "dev": str(data / f"{experiment.splits[0]}.spacy"),
+        }
+        training = config["training"]
+        training |= {
+            "seed": run.seed,
+            "patience": 0,
+            # spaCy counts the steps from 0.
+            "max_steps": max(steps - 1, 1),
+            "eval_frequency": max(steps // experiment.epochs, 1),
+            "batcher": {
+                "@batchers": "spacy.batch_by_sequence.v1",
+                "size": experiment.batch_size,
+                "get_length": None,
+            },
+        }
+        config["corpora"]["dev"]["limit"] = DEV_LIMIT
+        training["optimizer"]["learn_rate"]["initial_rate"] = setting.learning_rate
+        settings = {
+            "components.bert.model.pretrained": run.start == "pretrained",
+            **experiment.settings,
+            **setting.overrides,
+        }
+        for name, value in settings.items():
+            *sections, key = name.split(".")
+            block: Any = config
+            for section in sections:
+                block = block.get(section) if isinstance(block, dict) else None
+            if not isinstance(block, dict) or key not in block:
+                raise ValueError(f"the config of {run.experiment} has no field {name}")
+            block[key] = value
+        return config.interpolate()
+
+    def _baseline(self, name: str, title: str) -> float | None:
+        run = next(run for run in self.runs if run.experiment == name)
+        found: dict[str, float] = srsly.read_json(self._metrics_file(run))["baselines"]
+        return found.get(title)
+
+    def _data(self, name: str) -> Path:
+        return self.setting.output / "data" / name
+
+    def _metrics_file(self, run: Run) -> Path:
+        return self.setting.output / "metrics" / run.experiment / f"{run.name}.json"
+
+
+def _find(scores: Mapping[str, Any], score: Score) -> float:
+    """A score by its dotted key."""
+    value: Any = scores
+    for key in score.key.split("."):
+        value = value[key]
+    return float(value)
+
+
+def _limit(file: Path, limit: int) -> None:
+    """Keep so many Docs of a file, the first of them shuffled: those of two limits overlap."""
+    docs = list(DocBin().from_disk(file).get_docs(Vocab()))
+    random.Random(0).shuffle(docs)
+    write_docs(file, docs[:limit])
