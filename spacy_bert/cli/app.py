@@ -10,6 +10,7 @@ import typer
 from spacy_bert.cli.ablate import ablate
 from spacy_bert.cli.convert import convert
 from spacy_bert.cli.data import data
+from spacy_bert.cli.hugging_face import from_hf, to_hf
 from spacy_bert.cli.init_config import init_config
 from spacy_bert.cli.pretraining import prepare, pretrain, train_tokenizer
 from spacy_bert.cli.report import baselines, report
@@ -27,6 +28,8 @@ app.command("train-tokenizer", no_args_is_help=True)(train_tokenizer)
 app.command("prepare", no_args_is_help=True)(prepare)
 app.command("pretrain", no_args_is_help=True, context_settings=_FREE_OPTIONS)(pretrain)
 app.command("convert", no_args_is_help=True)(convert)
+app.command("from-hf", no_args_is_help=True)(from_hf)
+app.command("to-hf", no_args_is_help=True)(to_hf)
 app.add_typer(data)
 app.command("init-config", no_args_is_help=True)(init_config)
 app.command("baselines", no_args_is_help=True)(baselines)
