@@ -37,8 +37,8 @@ def find_tags(names: Sequence[str]) -> tuple[list[str], list[int | None]]:
     entities = [name for name in names if name != "O"]
     foreign = [name for name in entities if name[:2] not in ("B-", "I-") or not name[2:]]
     if foreign or not entities or len(entities) == len(names):
-        wrong = f"{foreign[0]!r} is another" if foreign else f"got only {', '.join(names)}"
-        raise ValueError(f"tags must be O, B-LABEL and I-LABEL (BIO), {wrong}")
+        wrong = f"{foreign[0]!r} is another" if foreign else f"there are only {', '.join(names)}"
+        raise ValueError(f"tags must be O, B-LABEL and I-LABEL (the scheme BIO); {wrong}")
     labels = list(dict.fromkeys(name[2:] for name in entities))
     places = {name: index for index, name in enumerate(names)}
     return labels, [places.get(name) for name in tag_names(labels)]

@@ -77,9 +77,10 @@ def make_model(path: Path, component: str, *, cased: bool = False, **config: Any
 
 def load_model(path: Path, component: str) -> Any:
     """The model, with all its weights from the file, and no others in it."""
-    model, report = getattr(transformers, ARCHITECTURES[component]).from_pretrained(
-        path, output_loading_info=True
-    )
+    name = ARCHITECTURES[component]
+    auto = name.replace("BertFor", "AutoModelFor").replace("BertModel", "AutoModel")
+    model, report = getattr(transformers, auto).from_pretrained(path, output_loading_info=True)
+    assert type(model).__name__ == name
     assert not any(report.values()), report
     return model.eval()
 
