@@ -142,7 +142,8 @@ def read_hf(
             raise _missing(source, "bert.pooler.dense.weight", head)
         weight, bias = _take(rest, head, network.config.hidden_size, source)
         component = _READERS[name](values, weight, bias, file)
-        component.settings.update({**kept["component"], **component.settings})
+        if head.architecture in values.get("architectures", ()):
+            component.settings.update({**kept["component"], **component.settings})
         if null_answers is not None:
             component.settings["null_answers"] = null_answers
     nlp = _blank(lang or kept["lang"])

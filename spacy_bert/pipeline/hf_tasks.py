@@ -143,18 +143,20 @@ def find_task(
 
 
 def read_labels(values: Mapping[str, Any], count: int, *, file: Path) -> list[str]:
-    """The names of a head's outputs; LABEL_0 and so on, if `id2label` is missing.
+    """The names of a head's outputs; LABEL_0 and so on, if `id2label` does not tell any.
+
+    A map of such names alone may have another size: old libraries wrote two whatever the head.
 
     Raises:
         ValueError: if `id2label` does not name each of `count` outputs by a name of its own.
     """
-    id2label = values.get("id2label")
-    if id2label is None:
-        return [f"LABEL_{index}" for index in range(count)]
+    id2label = values.get("id2label") or {}
     try:
         labels = {int(index): str(label) for index, label in id2label.items()}
     except (AttributeError, ValueError):
         raise ValueError(f"{file}: id2label must map numbers to names, got {id2label!r}") from None
+    if all(label == f"LABEL_{index}" for index, label in labels.items()):
+        return [f"LABEL_{index}" for index in range(count)]
     if sorted(labels) != list(range(count)):
         raise ValueError(
             f"{file}: id2label names {len(labels)} labels, the head has {count} outputs: it must "

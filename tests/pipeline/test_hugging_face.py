@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 from transformers import BertConfig as HfConfig
 from transformers import BertForPreTraining as HfForPreTraining
+from transformers import BertForSequenceClassification as HfForSequenceClassification
 from transformers import pipeline as hf_pipeline
 
 import spacy_bert
@@ -24,7 +25,7 @@ from spacy_bert.pipeline.hf_tasks import ENCODER
 from tests.conftest import SENTENCES
 from tests.pipeline import hf_models
 from tests.pipeline.hf_models import ARCHITECTURES, LABELS, assert_close, assert_same_weights
-from tests.weights import MINILM, needs_minilm
+from tests.weights import MINILM, RXNFP_CLASSES, needs_minilm, needs_rxnfp
 
 
 def settings(path: Path, **changes: Any) -> dict[str, Any]:
@@ -279,3 +280,28 @@ def test_a_real_encoder(tmp_path: Path) -> None:
     for name, tensor in load_file(MINILM / "model.safetensors").items():
         if "position_ids" not in name:
             assert torch.equal(back[f"bert.{name}"], tensor), name
+
+
+@needs_rxnfp
+def test_a_real_classifier(tmp_path: Path) -> None:
+    """Written years ago: a pickle, an `id2label` of two labels for fifty, a vocabulary alone."""
+    assert RXNFP_CLASSES is not None
+    done = read_hf(RXNFP_CLASSES)
+    assert done.left_behind == []
+    values = json.loads((RXNFP_CLASSES / "config.json").read_text())
+    del values["id2label"], values["label2id"]
+    model = HfForSequenceClassification(HfConfig(**values))
+    file = RXNFP_CLASSES / "pytorch_model.bin"
+    state = torch.load(file, weights_only=True, map_location="cpu")
+    model.load_state_dict(state, strict=False)
+    spacy_bert.to_hf(done.nlp, tmp_path / "back")
+    back = hf_models.load_model(tmp_path / "back", "bert_textcat")
+    for text in ("CC ( = O ) O . c 1 c c c c c 1 >> C C", "C O"):
+        doc = done.nlp(text)
+        found = torch.tensor(list(doc.cats.values()))
+        assert found.shape == (50,)
+        pieces = torch.tensor(doc._.trf_data.wordpieces.input_ids)
+        for each in (model.eval(), back):
+            with torch.inference_mode():
+                expected = each(pieces).logits[0].softmax(dim=-1)
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
