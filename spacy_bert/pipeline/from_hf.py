@@ -142,7 +142,7 @@ def read_hf(
             raise _missing(source, "bert.pooler.dense.weight", head)
         weight, bias = _take(rest, head, network.config.hidden_size, source)
         component = _READERS[name](values, weight, bias, file)
-        if head.architecture in values.get("architectures", ()):
+        if head.architecture in (values.get("architectures") or ()):
             component.settings.update({**kept["component"], **component.settings})
         if null_answers is not None:
             component.settings["null_answers"] = null_answers
