@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,6 +46,39 @@ def replacing_directory(path: Path) -> Iterator[Path]:
             old.rename(path)
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def check_replaceable(
+    output: Path, *, overwrite: bool, marks: Sequence[str], kind: str, source: Path | None = None
+) -> None:
+    """Refuse to write a directory where something stands that may not be replaced.
+
+    Args:
+        output: the directory to be written.
+        overwrite: whether something of the same kind may be replaced.
+        marks: names of files that a directory of this kind has.
+        kind: what it is called.
+        source: what is being read, which must not be deleted.
+
+    Raises:
+        FileExistsError: says what stands there.
+    """
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise FileExistsError(f"{output}: is a file; name a directory")
+    if not any(output.iterdir()):
+        return
+    if not overwrite:
+        raise FileExistsError(f"{output}: is not empty; name another, or give --overwrite")
+    if source is not None and output.resolve() in (source.resolve(), *source.resolve().parents):
+        raise FileExistsError(f"{output}: holds the source itself; name another directory")
+    missing = next((name for name in marks if not (output / name).is_file()), None)
+    if missing is not None:
+        raise FileExistsError(
+            f"{output}: holds files but no {missing}: not a {kind} to be replaced; "
+            "name another directory"
+        )
 
 
 def _umask() -> int:

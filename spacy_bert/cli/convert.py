@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -71,7 +72,12 @@ def convert(
         typer.echo(f"the encoder alone, without the heads of pre-training{pooler}")
     case = {True: ", cased", False: ", uncased", None: ""}[done.cased]
     typer.echo(f"{done.pieces:,} pieces{case}")
-    if done.left_behind:
-        more = len(done.left_behind) - 6
-        names = ", ".join(done.left_behind[:6]) + (f" and {more} more" if more > 0 else "")
+    echo_left_behind(done.left_behind)
+
+
+def echo_left_behind(tensors: Sequence[str]) -> None:
+    """Tell which tensors of a checkpoint have found no place, if any."""
+    if tensors:
+        more = len(tensors) - 6
+        names = ", ".join(tensors[:6]) + (f" and {more} more" if more > 0 else "")
         typer.echo(f"left behind: {names}")

@@ -16,7 +16,7 @@ import torch
 
 from spacy_bert.bert import BertConfig, BertForPreTraining, BertModel, save_pretrained
 from spacy_bert.bert.checkpoint import CONFIG_FILE, load_whole
-from spacy_bert.files import replacing, replacing_directory
+from spacy_bert.files import check_replaceable, replacing, replacing_directory
 from spacy_bert.mistaken import is_pipeline
 from spacy_bert.wordpiece import WordPiece
 
@@ -82,16 +82,14 @@ def convert(
     """
     output = Path(output)
     to_file = output.suffix == WEIGHTS_SUFFIX
-    check = _check_output_file if to_file else _check_output
-    check(output, Path(source), overwrite=overwrite)
+    if to_file:
+        _check_output_file(output, Path(source), overwrite=overwrite)
+    else:
+        check_checkpoint(output, Path(source), overwrite=overwrite)
     if bf16 and to_file:
         raise ValueError(f"{output}: only directories are written with --bf16; leave it out")
     model, wordpiece, left_behind = _read(source, cased=cased, component=component)
-    if len(wordpiece) > model.config.vocab_size:
-        raise ValueError(
-            f"{source}: the vocabulary has {len(wordpiece)} pieces, the network embeds only "
-            f"{model.config.vocab_size} (vocab_size): they do not belong together"
-        )
+    require_vocabulary(source, wordpiece, model.config)
     if to_file:
         model = model.bert if isinstance(model, BertForPreTraining) else model
         _write_weights(model, wordpiece, output)
@@ -157,21 +155,27 @@ def _check_output_file(output: Path, source: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"{output}: is the source itself; name another file")
 
 
-def _check_output(output: Path, source: Path, *, overwrite: bool) -> None:
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise FileExistsError(f"{output}: is a file; name a directory")
-    if not any(output.iterdir()):
-        return
-    if not overwrite:
-        raise FileExistsError(f"{output}: is not empty; name another, or give --overwrite")
-    if output.resolve() in (source.resolve(), *source.resolve().parents):
-        raise FileExistsError(f"{output}: holds the source itself; name another directory")
-    if not (output / CONFIG_FILE).is_file():
-        raise FileExistsError(
-            f"{output}: holds files but no {CONFIG_FILE}: not a checkpoint to be replaced; "
-            "name another directory"
+def check_checkpoint(output: Path, source: Path | None, *, overwrite: bool) -> None:
+    """Refuse to write a checkpoint where something stands that may not be replaced.
+
+    Raises:
+        FileExistsError: says what stands there.
+    """
+    check_replaceable(
+        output, overwrite=overwrite, marks=(CONFIG_FILE,), kind="checkpoint", source=source
+    )
+
+
+def require_vocabulary(source: str | Path, wordpiece: WordPiece, config: BertConfig) -> None:
+    """Refuse a vocabulary with pieces that the network does not embed.
+
+    Raises:
+        ValueError: says how many there are of each.
+    """
+    if len(wordpiece) > config.vocab_size:
+        raise ValueError(
+            f"{source}: the vocabulary has {len(wordpiece)} pieces, the network embeds only "
+            f"{config.vocab_size} (vocab_size): they do not belong together"
         )
 
 

@@ -14,6 +14,36 @@ def number_of_tags(labels: Sequence[str]) -> int:
     return 1 + 2 * len(labels)
 
 
+def tag_names(labels: Sequence[str]) -> list[str]:
+    """The tags in the order of their class numbers: O, B-PERSON, I-PERSON ..."""
+    return ["O", *(f"{action}-{label}" for label in labels for action in "BI")]
+
+
+def find_tags(names: Sequence[str]) -> tuple[list[str], list[int | None]]:
+    """Entity labels that the tags of another model name, and where our tags stand among them.
+
+    Of a label a B or an I may be missing, as in IOB1, where a B is rare, and in IO.
+
+    Args:
+        names: tags in any order, "O" among them.
+
+    Returns:
+        The labels in the order of their first tag; and for each of our class numbers the index of
+        its tag, None if it is missing.
+
+    Raises:
+        ValueError: if there is no O, or a tag is of another scheme.
+    """
+    entities = [name for name in names if name != "O"]
+    foreign = [name for name in entities if name[:2] not in ("B-", "I-") or not name[2:]]
+    if foreign or not entities or len(entities) == len(names):
+        wrong = f"{foreign[0]!r} is another" if foreign else f"there are only {', '.join(names)}"
+        raise ValueError(f"tags must be O, B-LABEL and I-LABEL (the scheme BIO); {wrong}")
+    labels = list(dict.fromkeys(name[2:] for name in entities))
+    places = {name: index for index, name in enumerate(names)}
+    return labels, [places.get(name) for name in tag_names(labels)]
+
+
 def encode(biluo: Sequence[str | None], labels: Sequence[str]) -> np.ndarray:
     """BILUO tags, as spaCy aligns them, to class numbers, (tokens,); `MISSING` where unknown.
 

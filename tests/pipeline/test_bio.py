@@ -49,3 +49,30 @@ def test_biluo_and_unknown_tags_become_numbers() -> None:
     assert bio.number_of_tags(LABELS) == len(TAGS) == 7
     with pytest.raises(ValueError, match="entity label 'GPE' is not among the labels"):
         bio.encode(["U-GPE"], LABELS)
+
+
+@given(st.permutations(TAGS), st.integers(0, len(TAGS) - 1))
+def test_tags_of_another_order_are_found(names: list[str], absent: int) -> None:
+    names = [name for name in names if name == "O" or name != TAGS[absent]]
+    labels, places = bio.find_tags(names)
+    found = [None if place is None else names[place] for place in places]
+    assert found == [name if name in names else None for name in bio.tag_names(labels)]
+    assert sorted(place for place in places if place is not None) == list(range(len(names)))
+    assert labels == list(dict.fromkeys(name[2:] for name in names if name != "O"))
+
+
+@pytest.mark.parametrize(
+    ("names", "wrong"),
+    [
+        (["O", "B-PER", "I-PER", "L-PER", "U-PER"], "'L-PER' is another"),
+        (["O", "B-PER", "I-PER", "E-PER", "S-PER"], "'E-PER' is another"),
+        (["NOUN", "VERB"], "'NOUN' is another"),
+        (["O", "PER", "LOC"], "'PER' is another"),
+        (["O", "B-"], "'B-' is another"),
+        (["B-PER", "I-PER"], "there are only B-PER, I-PER"),
+        (["O"], "there are only O"),
+    ],
+)
+def test_other_schemes_are_refused(names: list[str], wrong: str) -> None:
+    with pytest.raises(ValueError, match=f"tags must be O, B-LABEL and I-LABEL .*; {wrong}"):
+        bio.find_tags(names)

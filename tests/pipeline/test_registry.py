@@ -33,7 +33,7 @@ def test_entry_point_resolves_in_its_registry(group: str, name: str) -> None:
         assert registry.get(group.partition("_")[2], name) is target
 
 
-@pytest.mark.parametrize("name", ["ask", "choose", "join"])
+@pytest.mark.parametrize("name", ["ask", "choose", "from_hf", "join", "to_hf"])
 def test_the_package_is_light_and_gives_its_functions(name: str) -> None:
     code = (
         "import sys, spacy_bert; assert 'torch' not in sys.modules, 'torch'; "
