@@ -7,23 +7,21 @@ right one stands in `doc.cats`, under its index: 1.0, the others 0.0.
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
 from spacy.language import Language
 from spacy.tokens import Doc
 
+from spacy_bert.datasets.lines import numbered_lines, open_rows
 from spacy_bert.datasets.writing import BadRows, counted, write_docs
 from spacy_bert.models.segments import join
-from spacy_bert.pretraining.corpus import readable_errors
 
 Rows = Iterator[tuple[int, Any]]  # the line that a row begins in, and what stands there
 
@@ -154,27 +152,13 @@ def _index(label: str, labels: Sequence[str]) -> int:
 # Files
 
 
-@contextmanager
-def _open(file: Path, newline: str) -> Iterator[TextIO]:
-    opener = cast(Callable[..., TextIO], gzip.open if file.suffix == ".gz" else open)
-    with (
-        readable_errors(file),
-        opener(file, "rt", encoding="utf-8-sig", newline=newline) as stream,
-    ):
-        yield stream
-
-
 def _lines(file: Path, split: str) -> Rows:
-    # "\r" and the separators of Unicode do not end a row: they may stand in a text.
-    with _open(file, "\n") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                yield number, line.rstrip("\r\n")
+    return ((number, line) for number, line in numbered_lines(file) if line.strip())
 
 
 def _csv_rows(file: Path, columns: Sequence[str]) -> Rows:
     """Rows as pairs of the header, in which all columns are, and the cells."""
-    with _open(file, "") as stream:
+    with open_rows(file, newline="") as stream:
         reader = csv.reader(stream, strict=True)
         try:
             header = next(reader, [])
@@ -253,7 +237,7 @@ def _comve_rows(file: Path, columns: Sequence[str]) -> Rows:
     """Rows as the header, the cells and all answers by id."""
     name = re.sub("(?:dev|test)_data", "gold_answers", file.name).replace("data", "answers")
     answers: dict[str, str] = {}
-    with _open(file.with_name(name), "") as stream:
+    with open_rows(file.with_name(name), newline="") as stream:
         for row in filter(None, csv.reader(stream)):
             answers[row[0]] = row[-1]
     for number, (header, cells) in _csv_rows(file, ("id", *columns)):
