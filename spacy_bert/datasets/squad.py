@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from spacy.language import Language
-from spacy.tokens import Doc, SpanGroup
+from spacy.tokens import Doc
 
+from spacy_bert.datasets.questions import ANSWERS_KEY, make_question
 from spacy_bert.datasets.writing import BadRows, blank_pipeline, write_docs
-from spacy_bert.models.segments import join
 from spacy_bert.pretraining.corpus import open_text
-
-SPANS_KEY = "answers"
 
 
 def write_squad(
@@ -44,7 +42,7 @@ def write_squad(
 
     def counted() -> Iterator[Doc]:
         for doc in read_squad(Path(source), nlp, rows):
-            group = doc.spans[SPANS_KEY]
+            group = doc.spans[ANSWERS_KEY]
             texts = zip(group, group.attrs["texts"], strict=True)
             counts["questions"] += 1
             counts["unanswerable"] += not len(group)
@@ -52,7 +50,7 @@ def write_squad(
             counts["inexact"] += sum(span.text != text for span, text in texts)
             yield doc
 
-    write_docs(Path(output), counted())
+    write_docs(Path(output), counted(), only_words=True)
     return dict(counts)
 
 
@@ -99,19 +97,8 @@ def _read_question(nlp: Language, question: Any, context: Any) -> Doc:
         raise ValueError('there is no answer: if the context holds none, "is_impossible" is true')
     found = dict.fromkeys(_check_answer(answer, context) for answer in answers)
     text = question["question"].strip()
-    doc = join(nlp, text, context)
-    begin = len(text) + 1
-    spans = [
-        doc.char_span(begin + start, begin + start + len(text), alignment_mode="expand")
-        for start, text in found
-    ]
-    doc.spans[SPANS_KEY] = SpanGroup(
-        doc,
-        name=SPANS_KEY,
-        spans=[span for span in spans if span is not None],
-        attrs={"texts": [text for _, text in found]},
-    )
-    return doc
+    places = [(start, start + len(answer)) for start, answer in found]
+    return make_question(nlp, text, context, answers=places, facts=None)
 
 
 def _check_answer(answer: Any, context: str) -> tuple[int, str]:
