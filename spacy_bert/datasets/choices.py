@@ -20,6 +20,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from spacy_bert.datasets.lines import numbered_lines, open_rows
+from spacy_bert.datasets.splits import find_files, find_task
 from spacy_bert.datasets.writing import BadRows, counted, write_docs
 from spacy_bert.models.segments import join
 
@@ -74,42 +75,13 @@ def write_choices(
     Raises:
         ValueError: If the task is unknown, the directory has no file of it, or one cannot be read.
     """
-    task = find_task(name)
+    task = find_task(TASKS, name)
     counts: dict[str, Counter[str]] = {}
     for split, file in find_files(task, source).items():
         counts[split] = Counter()
         docs = read_split(nlp, task, split, file, bad)
         write_docs(output / f"{split}.spacy", counted(docs, counts[split]))
     return counts
-
-
-def find_task(name: str) -> Task:
-    """The task of a name.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}; known are {', '.join(TASKS)}")
-    return TASKS[name]
-
-
-def find_files(task: Task, source: Path) -> dict[str, Path]:
-    """The files of a task that a directory has, by split.
-
-    Raises:
-        ValueError: If it has none.
-    """
-    found: dict[str, Path] = {}
-    for split, names in task.files.items():
-        paths = [source / f"{name}{suffix}" for name in names for suffix in ("", ".gz")]
-        path = next((path for path in paths if path.is_file()), None)
-        if path is not None:
-            found[split] = path
-    if not found:
-        wanted = dict.fromkeys(names[0] for names in task.files.values())
-        raise ValueError(f"{source} has none of the files {', '.join(wanted)}")
-    return found
 
 
 def read_split(nlp: Language, task: Task, split: str, file: Path, bad: BadRows) -> Iterator[Doc]:
