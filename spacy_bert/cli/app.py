@@ -10,14 +10,15 @@ import typer
 from spacy_bert.cli.ablate import ablate
 from spacy_bert.cli.convert import convert
 from spacy_bert.cli.data import data
+from spacy_bert.cli.evaluate import evaluate
 from spacy_bert.cli.init_config import init_config
 from spacy_bert.cli.pretraining import prepare, pretrain, train_tokenizer
 from spacy_bert.cli.report import baselines, report
 
 app = typer.Typer(
     name="bert",
-    help="Pre-train BERT, convert checkpoints, report what came of it. From text to a network: "
-    "train-tokenizer, then prepare, then pretrain; each --help has an example.",
+    help="Pre-train BERT, convert checkpoints, score pipelines, report what came of it. From text "
+    "to a network: train-tokenizer, then prepare, then pretrain; each --help has an example.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -29,6 +30,7 @@ app.command("pretrain", no_args_is_help=True, context_settings=_FREE_OPTIONS)(pr
 app.command("convert", no_args_is_help=True)(convert)
 app.add_typer(data)
 app.command("init-config", no_args_is_help=True)(init_config)
+app.command("evaluate", no_args_is_help=True)(evaluate)
 app.command("baselines", no_args_is_help=True)(baselines)
 app.command("report", no_args_is_help=True)(report)
 app.command("ablate", no_args_is_help=True, context_settings=_FREE_OPTIONS)(ablate)

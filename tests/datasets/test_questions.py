@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import spacy
+from spacy.tokens import DocBin
+from spacy.training import Corpus
 
 from spacy_bert.datasets.questions import find_word, inside, make_question
+from spacy_bert.datasets.writing import write_docs
+from spacy_bert.pipeline.answer_gold import gold_characters
 
 
 @pytest.mark.parametrize(
@@ -40,3 +46,26 @@ def test_texts_are_marked_exactly() -> None:
     doc = make_question(spacy.blank("en"), "What?", context, answers=[], facts=None)
     assert list(doc.spans) == ["answers"]
     assert not doc.spans["answers"]
+
+
+@pytest.mark.parametrize("only_words", [False, True])
+def test_training_finds_the_first_answer_where_it_was_marked(
+    tmp_path: Path, only_words: bool
+) -> None:
+    nlp = spacy.blank("en")
+    context = "It can't cost $5, says Ann."
+    found = [find_word(context, word)[0] for word in ("5", "Ann", "can't cost $5")]
+    docs = [
+        make_question(nlp, "What? ", context, answers=answers, facts=[(0, 16)])
+        for answers in (found, found[1:], found[2:])
+    ]
+    write_docs(tmp_path / "x.spacy", docs, only_words=only_words)
+    read = list(DocBin().from_disk(tmp_path / "x.spacy").get_docs(nlp.vocab))
+    assert [doc.text for doc in read] == [doc.text for doc in docs]
+    for doc, example, (start, end) in zip(
+        docs, Corpus(tmp_path / "x.spacy")(nlp), found, strict=True
+    ):
+        assert example.reference.spans["supporting_facts"].attrs["texts"] == [context[:16]]
+        gold = gold_characters(example, "answers")
+        begin = doc.text.index(context)
+        assert gold == (begin + start, begin + end)
