@@ -42,7 +42,8 @@ from spacy.training.converters import conll_ner_to_docs
 
 from spacy_bert.datasets import choices
 from spacy_bert.datasets.glue import TASKS as GLUE
-from spacy_bert.datasets.glue import find_files, read_split
+from spacy_bert.datasets.glue import read_split
+from spacy_bert.datasets.splits import find_files
 from spacy_bert.datasets.squad import read_squad
 from spacy_bert.datasets.writing import BadRows
 
@@ -109,7 +110,7 @@ def read_qa(data: Path) -> dict[str, Docs]:
 def read_choices(name: str, data: Path) -> dict[str, Docs]:
     """Contexts joined to their choices."""
     nlp, task = spacy.blank("en"), choices.TASKS[name]
-    files = choices.find_files(task, data)
+    files = find_files(task, data)
     return {
         split: choices.read_split(nlp, task, split, files[split], BadRows())
         for split in ("train", "dev")

@@ -20,7 +20,8 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 
 from spacy_bert.analysis.ner_baselines import score_ner_baselines
-from spacy_bert.analysis.qa_baselines import SPANS_KEY, score_qa_baselines
+from spacy_bert.analysis.qa_baselines import score_qa_baselines
+from spacy_bert.datasets.questions import ANSWERS_KEY
 
 MAJORITY = "majority"
 TFIDF = "tf-idf + logistic regression"
@@ -42,8 +43,8 @@ def score_baselines(train: Path, test: Path) -> dict[str, Scores]:
         ValueError: If a file has no Docs, both kinds of labels, or not those of the other file.
     """
     train_docs, test_docs = read_docs(train), read_docs(test)
-    if any(SPANS_KEY in doc.spans for doc in train_docs):
-        if not any(SPANS_KEY in doc.spans for doc in test_docs):
+    if any(ANSWERS_KEY in doc.spans for doc in train_docs):
+        if not any(ANSWERS_KEY in doc.spans for doc in test_docs):
             raise ValueError(
                 f'{test}: no Doc has doc.spans["answers"], those of {train} have; label them'
             )

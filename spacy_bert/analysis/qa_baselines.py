@@ -15,6 +15,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from spacy_bert.datasets.prose import split_sentences
+from spacy_bert.datasets.questions import ANSWERS_KEY
 from spacy_bert.models.segments import segments
 from spacy_bert.pipeline.answer_gold import require_question
 from spacy_bert.pipeline.answer_scorer import score_answers
@@ -22,8 +23,6 @@ from spacy_bert.pipeline.answers import Answer, set_answers
 
 SILENCE = "no answer"
 SENTENCE = "most similar sentence"
-
-SPANS_KEY = "answers"
 
 Scores = dict[str, Any]
 
@@ -63,7 +62,7 @@ def score_characters(docs: Sequence[Doc], said: Sequence[tuple[int, int] | None]
         prediction = Doc(doc.vocab, words=words, spaces=spaces)
         start, end = characters or (-1, -1)
         text = doc.text[start:end] if characters else ""
-        set_answers(prediction, [Answer(text, start, end, 0.0, 1.0)], SPANS_KEY)
+        set_answers(prediction, [Answer(text, start, end, 0.0, 1.0)], ANSWERS_KEY)
         examples.append(Example(prediction, doc))
     scores = score_answers(examples)
     return {name: value for name, value in scores.items() if "best" not in name}

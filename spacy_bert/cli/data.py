@@ -1,4 +1,4 @@
-"""Commands that make data sets: `data pydocs`, `english`, `glue`, `squad` and `choices`."""
+"""Commands that make data sets: `data pydocs`, `english`, and readers of official formats."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from spacy_bert.cli.data_babi import babi
 from spacy_bert.cli.data_choices import choices
 from spacy_bert.cli.data_glue import glue
+from spacy_bert.cli.data_hotpotqa import hotpotqa
+from spacy_bert.cli.data_iob import iob
 from spacy_bert.cli.data_squad import squad
 from spacy_bert.cli.errors import one_line_errors
 
@@ -81,5 +84,8 @@ def english(
     typer.echo(f"{output}: documents {found}")
 
 
+data.command("iob", no_args_is_help=True)(iob)
 data.command("squad", no_args_is_help=True)(squad)
+data.command("babi", no_args_is_help=True)(babi)
+data.command("hotpotqa", no_args_is_help=True)(hotpotqa)
 data.command("choices", no_args_is_help=True)(choices)

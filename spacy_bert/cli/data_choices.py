@@ -35,10 +35,11 @@ def choices(
     Example: python -m spacy bert data choices swag swagaf/data swag
     """
     with one_line_errors():
-        from spacy_bert.datasets.choices import find_task, write_choices
+        from spacy_bert.datasets.choices import TASKS, write_choices
+        from spacy_bert.datasets.splits import find_task
         from spacy_bert.datasets.writing import BadRows, blank_pipeline
 
-        files = {split: names[0] for split, names in find_task(task).files.items()}
+        files = {split: names[0] for split, names in find_task(TASKS, task).files.items()}
         bad = BadRows(skip=skip_bad_rows)
         splits = write_choices(task, source, output, blank_pipeline(lang), bad)
     echo_splits(files, splits, source, bad.problems)

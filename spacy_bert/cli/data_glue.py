@@ -19,7 +19,7 @@ def glue(
             "sick-e (entailment) and sick-r (relatedness) of SICK."
         ),
     ],
-    source: Annotated[Path, typer.Argument(help="Directory of the task's official files.")],
+    source: Annotated[Path, typer.Argument(help="Directory of the official files, also .gz.")],
     output: Annotated[Path, typer.Argument(help="Directory to write to.")],
     lang: Annotated[str, typer.Option(help="Code of the language, for its tokenizer.")] = "en",
     skip_bad_rows: Annotated[
@@ -35,10 +35,11 @@ def glue(
     Example: python -m spacy bert data glue mrpc glue_data/MRPC mrpc
     """
     with one_line_errors():
-        from spacy_bert.datasets.glue import find_task, write_glue
+        from spacy_bert.datasets.glue import TASKS, write_glue
+        from spacy_bert.datasets.splits import find_task
         from spacy_bert.datasets.writing import BadRows, blank_pipeline
 
-        files = find_task(task).files
+        files = {split: names[0] for split, names in find_task(TASKS, task).files.items()}
         bad = BadRows(skip=skip_bad_rows)
         splits = write_glue(task, source, output, blank_pipeline(lang), bad)
     echo_splits(files, splits, source, bad.problems)

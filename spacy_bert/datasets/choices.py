@@ -7,23 +7,22 @@ right one stands in `doc.cats`, under its index: 1.0, the others 0.0.
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
 from spacy.language import Language
 from spacy.tokens import Doc
 
+from spacy_bert.datasets.lines import numbered_lines, open_rows
+from spacy_bert.datasets.splits import find_files, find_task
 from spacy_bert.datasets.writing import BadRows, counted, write_docs
 from spacy_bert.models.segments import join
-from spacy_bert.pretraining.corpus import readable_errors
 
 Rows = Iterator[tuple[int, Any]]  # the line that a row begins in, and what stands there
 
@@ -76,42 +75,13 @@ def write_choices(
     Raises:
         ValueError: If the task is unknown, the directory has no file of it, or one cannot be read.
     """
-    task = find_task(name)
+    task = find_task(TASKS, name)
     counts: dict[str, Counter[str]] = {}
     for split, file in find_files(task, source).items():
         counts[split] = Counter()
         docs = read_split(nlp, task, split, file, bad)
         write_docs(output / f"{split}.spacy", counted(docs, counts[split]))
     return counts
-
-
-def find_task(name: str) -> Task:
-    """The task of a name.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}; known are {', '.join(TASKS)}")
-    return TASKS[name]
-
-
-def find_files(task: Task, source: Path) -> dict[str, Path]:
-    """The files of a task that a directory has, by split.
-
-    Raises:
-        ValueError: If it has none.
-    """
-    found: dict[str, Path] = {}
-    for split, names in task.files.items():
-        paths = [source / f"{name}{suffix}" for name in names for suffix in ("", ".gz")]
-        path = next((path for path in paths if path.is_file()), None)
-        if path is not None:
-            found[split] = path
-    if not found:
-        wanted = dict.fromkeys(names[0] for names in task.files.values())
-        raise ValueError(f"{source} has none of the files {', '.join(wanted)}")
-    return found
 
 
 def read_split(nlp: Language, task: Task, split: str, file: Path, bad: BadRows) -> Iterator[Doc]:
@@ -154,27 +124,13 @@ def _index(label: str, labels: Sequence[str]) -> int:
 # Files
 
 
-@contextmanager
-def _open(file: Path, newline: str) -> Iterator[TextIO]:
-    opener = cast(Callable[..., TextIO], gzip.open if file.suffix == ".gz" else open)
-    with (
-        readable_errors(file),
-        opener(file, "rt", encoding="utf-8-sig", newline=newline) as stream,
-    ):
-        yield stream
-
-
 def _lines(file: Path, split: str) -> Rows:
-    # "\r" and the separators of Unicode do not end a row: they may stand in a text.
-    with _open(file, "\n") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                yield number, line.rstrip("\r\n")
+    return ((number, line) for number, line in numbered_lines(file) if line.strip())
 
 
 def _csv_rows(file: Path, columns: Sequence[str]) -> Rows:
     """Rows as pairs of the header, in which all columns are, and the cells."""
-    with _open(file, "") as stream:
+    with open_rows(file, newline="") as stream:
         reader = csv.reader(stream, strict=True)
         try:
             header = next(reader, [])
@@ -253,7 +209,7 @@ def _comve_rows(file: Path, columns: Sequence[str]) -> Rows:
     """Rows as the header, the cells and all answers by id."""
     name = re.sub("(?:dev|test)_data", "gold_answers", file.name).replace("data", "answers")
     answers: dict[str, str] = {}
-    with _open(file.with_name(name), "") as stream:
+    with open_rows(file.with_name(name), newline="") as stream:
         for row in filter(None, csv.reader(stream)):
             answers[row[0]] = row[-1]
     for number, (header, cells) in _csv_rows(file, ("id", *columns)):

@@ -31,6 +31,8 @@ from spacy_bert.datasets.areas import SPLITS
 from spacy_bert.files import replacing
 
 if TYPE_CHECKING:
+    from spacy.tokens import Doc
+
     from spacy_bert.datasets.pydocs import Docstring, Document
 
 RETURN, RAISE, PARAMETER, CONDITION, NONE = KINDS = (
@@ -175,12 +177,16 @@ def write_question_docbins(
     import spacy
     from spacy.tokens import DocBin
 
-    from spacy_bert.datasets.squad import question_doc
+    from spacy_bert.datasets.questions import make_question
+
+    def make(question: Question) -> Doc:
+        places = [(start, start + len(text)) for start, text in question.answers]
+        return make_question(nlp, question.text, question.passage, answers=places, facts=None)
 
     nlp = spacy.blank("en")
     stats = {}
     for split, asked in splits.items():
-        docs = DocBin(docs=(question_doc(nlp, q.text, q.passage, q.answers) for q in asked))
+        docs = DocBin(docs=map(make, asked))
         with replacing(directory / f"{split}.spacy") as temporary:
             docs.to_disk(temporary)
         stats[split] = {

@@ -16,6 +16,8 @@ from pathlib import Path
 from spacy.language import Language
 from spacy.tokens import Doc
 
+from spacy_bert.datasets.lines import numbered_lines
+from spacy_bert.datasets.splits import find_files, find_task
 from spacy_bert.datasets.writing import BadRows, counted, write_docs
 from spacy_bert.models.segments import join
 
@@ -25,7 +27,7 @@ class Task:
     """What the files of a task hold.
 
     Attributes:
-        files: The file of each split.
+        files: Names that the file of each split goes by; each may also end in `.gz`.
         texts: Columns of the text, or of both.
         target: Column of the class or the score; files of test splits may lack it.
         labels: The class for each entry of that column; None if it holds scores, which then stand
@@ -33,19 +35,23 @@ class Task:
         header: The columns, where only files of test splits begin with their names.
     """
 
-    files: Mapping[str, str]
+    files: Mapping[str, Sequence[str]]
     texts: Sequence[str]
     target: str
     labels: Mapping[str, str] | None
     header: Sequence[str] | None = None
 
 
-FILES = {split: f"{split}.tsv" for split in ("train", "dev", "test")}
+FILES = {split: [f"{split}.tsv"] for split in ("train", "dev", "test")}
 MNLI_FILES = {
-    split: f"{split}.tsv"
+    split: [f"{split}.tsv"]
     for split in ("train", "dev_matched", "dev_mismatched", "test_matched", "test_mismatched")
 }
-SICK_FILES = {"train": "SICK_train.txt", "dev": "SICK_trial.txt", "test": "SICK_test_annotated.txt"}
+SICK_FILES = {
+    "train": ["SICK_train.txt"],
+    "dev": ["SICK_trial.txt"],
+    "test": ["SICK_test_annotated.txt"],
+}
 PAIR = ("sentence1", "sentence2")
 SICK_PAIR = ("sentence_A", "sentence_B")
 TWO_WAY = {label: label for label in ("entailment", "not_entailment")}
@@ -84,7 +90,7 @@ TASKS: dict[str, Task] = {
     "wnli": Task(
         files=FILES, texts=PAIR, target="label", labels={"0": "not_entailment", "1": "entailment"}
     ),
-    "ax": Task(files={"test": "diagnostic.tsv"}, texts=PAIR, target="label", labels=THREE_WAY),
+    "ax": Task(files={"test": ["diagnostic.tsv"]}, texts=PAIR, target="label", labels=THREE_WAY),
     "sick-e": Task(
         files=SICK_FILES,
         texts=SICK_PAIR,
@@ -93,30 +99,6 @@ TASKS: dict[str, Task] = {
     ),
     "sick-r": Task(files=SICK_FILES, texts=SICK_PAIR, target="relatedness_score", labels=None),
 }
-
-
-def find_task(name: str) -> Task:
-    """The task of a name.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}; known are {', '.join(TASKS)}")
-    return TASKS[name]
-
-
-def find_files(task: Task, source: Path) -> dict[str, Path]:
-    """The files of a task that a directory has, by split.
-
-    Raises:
-        ValueError: If it has none.
-    """
-    found = {split: source / name for split, name in task.files.items()}
-    found = {split: file for split, file in found.items() if file.is_file()}
-    if not found:
-        raise ValueError(f"{source} has none of the files {', '.join(task.files.values())}")
-    return found
 
 
 def read_split(nlp: Language, task: Task, split: str, file: Path, bad: BadRows) -> Iterator[Doc]:
@@ -134,25 +116,20 @@ def read_split(nlp: Language, task: Task, split: str, file: Path, bad: BadRows) 
             does not skip it.
     """
     test = split.startswith("test")
-    # "\r" and the separators of Unicode do not end a row: they may stand in a text.
-    with file.open(encoding="utf-8-sig", newline="\n") as lines:
-        rows = enumerate((line.rstrip("\r\n").split("\t") for line in lines), start=1)
+    rows = ((number, line.split("\t")) for number, line in numbered_lines(file))
+    header = None if test else task.header
+    if header is None:
+        _, header = next(rows, (1, []))
+    _require_columns(file, header, task.texts if test else (*task.texts, task.target))
+    for number, row in rows:
+        if row == [""]:
+            continue
         try:
-            header = None if test else task.header
-            if header is None:
-                _, header = next(rows, (1, []))
-            _require_columns(file, header, task.texts if test else (*task.texts, task.target))
-            for number, row in rows:
-                if row == [""]:
-                    continue
-                try:
-                    doc = _make_doc(nlp, task, header, row)
-                except ValueError as error:
-                    bad.add(file, number, str(error))
-                else:
-                    yield doc
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{file} is not UTF-8: {error.reason}") from error
+            doc = _make_doc(nlp, task, header, row)
+        except ValueError as error:
+            bad.add(file, number, str(error))
+        else:
+            yield doc
 
 
 def write_glue(
@@ -173,7 +150,7 @@ def write_glue(
     Raises:
         ValueError: If the task is unknown, the directory has no file of it, or one cannot be read.
     """
-    task = find_task(name)
+    task = find_task(TASKS, name)
     counts: dict[str, Counter[str]] = {}
     for split, file in find_files(task, source).items():
         counts[split] = Counter()

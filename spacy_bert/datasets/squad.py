@@ -6,18 +6,16 @@ import gzip
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from spacy.language import Language
-from spacy.tokens import Doc, Span, SpanGroup
+from spacy.tokens import Doc
 
+from spacy_bert.datasets.questions import ANSWERS_KEY, make_question
 from spacy_bert.datasets.writing import BadRows, blank_pipeline, write_docs
-from spacy_bert.models.segments import join
 from spacy_bert.pretraining.corpus import open_text
-
-SPANS_KEY = "answers"
 
 
 def write_squad(
@@ -44,7 +42,7 @@ def write_squad(
 
     def counted() -> Iterator[Doc]:
         for doc in read_squad(Path(source), nlp, rows):
-            group = doc.spans[SPANS_KEY]
+            group = doc.spans[ANSWERS_KEY]
             texts = zip(group, group.attrs["texts"], strict=True)
             counts["questions"] += 1
             counts["unanswerable"] += not len(group)
@@ -52,7 +50,7 @@ def write_squad(
             counts["inexact"] += sum(span.text != text for span, text in texts)
             yield doc
 
-    write_docs(Path(output), counted())
+    write_docs(Path(output), counted(), only_words=True)
     return dict(counts)
 
 
@@ -98,34 +96,9 @@ def _read_question(nlp: Language, question: Any, context: Any) -> Doc:
     if not impossible and not answers:
         raise ValueError('there is no answer: if the context holds none, "is_impossible" is true')
     found = dict.fromkeys(_check_answer(answer, context) for answer in answers)
-    return question_doc(nlp, question["question"].strip(), context, found)
-
-
-def question_doc(
-    nlp: Language, question: str, context: str, answers: Iterable[tuple[int, str]]
-) -> Doc:
-    """A Doc of question and context, with the gold answers in `doc.spans["answers"]`.
-
-    Args:
-        nlp: Its tokenizer is used.
-        question: The question, the first segment.
-        context: The second.
-        answers: Where each answer starts in the context, in characters, and its text; none if the
-            context does not answer.
-    """
-    doc = join(nlp, question, context)
-    begin = len(question) + 1
-    found = [
-        (doc.char_span(begin + start, begin + start + len(text), alignment_mode="expand"), text)
-        for start, text in answers
-    ]
-    doc.spans[SPANS_KEY] = SpanGroup(
-        doc,
-        name=SPANS_KEY,
-        spans=[cast(Span, span) for span, _ in found],  # a text that is there has tokens
-        attrs={"texts": [text for _, text in found]},
-    )
-    return doc
+    text = question["question"].strip()
+    places = [(start, start + len(answer)) for start, answer in found]
+    return make_question(nlp, text, context, answers=places, facts=None)
 
 
 def _check_answer(answer: Any, context: str) -> tuple[int, str]:

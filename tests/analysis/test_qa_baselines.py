@@ -15,15 +15,16 @@ from spacy_bert.analysis.qa_baselines import (
     score_characters,
     score_qa_baselines,
 )
-from spacy_bert.datasets.squad import question_doc
+from spacy_bert.datasets.questions import make_question
 
 NLP = spacy.blank("en")
 PASSAGE = "Return the size of it. The mode says how. Raise nothing."
 
 
 def ask(question: str, answer: str = "", passage: str = PASSAGE) -> Doc:
-    found = [(passage.index(answer), answer)] if answer else []
-    return question_doc(NLP, question, passage, found)
+    start = passage.index(answer)
+    found = [(start, start + len(answer))] if answer else []
+    return make_question(NLP, question, passage, answers=found, facts=None)
 
 
 TRAIN = [

@@ -15,7 +15,8 @@ import pytest
 import spacy
 from spacy.tokens import Doc, DocBin
 
-from spacy_bert.datasets.choices import TASKS, find_files, read_split, write_choices
+from spacy_bert.datasets.choices import TASKS, read_split, write_choices
+from spacy_bert.datasets.splits import find_files
 from spacy_bert.datasets.writing import BadRows
 from tests.shared_data import SHARED, needs_shared
 

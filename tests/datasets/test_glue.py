@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import spacy
 from spacy.tokens import Doc, DocBin
 
-from spacy_bert.datasets.glue import TASKS, find_files, read_split, write_glue
+from spacy_bert.datasets.glue import TASKS, read_split, write_glue
+from spacy_bert.datasets.splits import find_files
 from spacy_bert.datasets.writing import BadRows
 from tests.shared_data import SHARED, needs_shared
 
@@ -235,7 +237,7 @@ def test_malformed_rows_are_fatal_or_skipped(
     task: str, header: str, row: str, problem: str, tmp_path: Path
 ) -> None:
     good = GOOD if task == "rte" else "4\tA\tB\t3.6\tNEUTRAL"
-    file = write(tmp_path / TASKS[task].files["train"], header, good, row, good)
+    file = write(tmp_path / TASKS[task].files["train"][0], header, good, row, good)
     with pytest.raises(ValueError, match=rf"^{file}, line 3: {problem}"):
         write_glue(task, tmp_path, tmp_path / "out", NLP, BadRows())
     assert not (tmp_path / "out" / "train.spacy").exists()
@@ -252,6 +254,13 @@ def test_only_line_feeds_end_rows_and_nothing_quotes(tmp_path: Path) -> None:
     assert [doc.text for doc in docs] == [f"{text}\x1e", "One.\x1eTwo."]
 
 
+def test_compressed_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "dev.tsv.gz").write_bytes(gzip.compress(f"{RTE}\n{GOOD}\n".encode()))
+    assert write_glue("rte", tmp_path, tmp_path / "out", NLP, BadRows()) == {
+        "dev": {"entailment": 1}
+    }
+
+
 def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown task 'RTE'; known are cola, sst2, "):
         write_glue("RTE", tmp_path, tmp_path, NLP, BadRows())
@@ -261,7 +270,7 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"^{file} has no column label; its first line names ind"):
         write_glue("rte", tmp_path, tmp_path / "out", NLP, BadRows())
     file.write_bytes(f"{RTE}\n0\tOn\xe9.\tTwo.\tentailment\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=rf"^{file} is not UTF-8: "):
+    with pytest.raises(ValueError, match=rf"^{file}, line 2: not UTF-8 "):
         write_glue("rte", tmp_path, tmp_path / "out", NLP, BadRows(skip=True))
 
 

@@ -1,0 +1,50 @@
+"""Tasks whose splits are files of a directory: which ones are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+
+class HasFiles(Protocol):
+    """A task.
+
+    Attributes:
+        files: Names that the file of each split goes by; each may also end in `.gz`.
+    """
+
+    @property
+    def files(self) -> Mapping[str, Sequence[str]]: ...
+
+
+Task = TypeVar("Task")
+
+
+def find_task(tasks: Mapping[str, Task], name: str) -> Task:
+    """The task of a name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in tasks:
+        raise ValueError(f"unknown task {name!r}; known are {', '.join(tasks)}")
+    return tasks[name]
+
+
+def find_files(task: HasFiles, source: Path) -> dict[str, Path]:
+    """The files of a task that a directory has, by split.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    found: dict[str, Path] = {}
+    for split, names in task.files.items():
+        paths = [source / f"{name}{suffix}" for name in names for suffix in ("", ".gz")]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is not None:
+            found[split] = path
+    if not found:
+        wanted = dict.fromkeys(names[0] for names in task.files.values())
+        raise ValueError(f"{source} has none of the files {', '.join(wanted)}")
+    return found
