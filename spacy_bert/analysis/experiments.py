@@ -20,7 +20,8 @@ from spacy_bert.datasets.iob import Columns, write_iob
 from spacy_bert.datasets.squad import write_squad
 from spacy_bert.datasets.writing import BadRows, blank_pipeline
 
-Write = Callable[[Path, Path], object]  # directory of official files, directory of `.spacy` files
+# Official files -> `.spacy` files, a directory each; a FileNotFoundError says what is missing.
+Write = Callable[[Path, Path], object]
 
 LANG = "en"
 
@@ -83,7 +84,7 @@ def _squad(names: Mapping[str, tuple[str, ...]], source: Path, output: Path) -> 
         files = [source / f"{name}{end}" for name in choices for end in ("", ".gz")]
         file = next((file for file in files if file.is_file()), None)
         if file is None:
-            raise ValueError(f"{source} has none of the files {', '.join(choices)}")
+            raise FileNotFoundError(f"{source} has none of the files {', '.join(choices)}")
         write_squad(file, output / f"{split}.spacy", lang=LANG, rows=BadRows())
 
 
@@ -94,7 +95,7 @@ def _conll(documents: bool, source: Path, output: Path) -> None:
     nlp: Language = blank_pipeline(LANG)
     for split, name in CONLL_FILES.items():
         if not (source / name).is_file():
-            raise ValueError(f"{source} has no file {name}")
+            raise FileNotFoundError(f"{source} has no file {name}")
         write_iob(
             source / name,
             output / f"{split}.spacy",
@@ -206,9 +207,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         settings=_SHORT,
         scores={"accuracy": _accuracy(split="test")},
     ),
-    "conll2003": _entities(True, 96.4, 92.4),
+    "conll2003-documents": _entities(True, 96.4, 92.4),
     "conll2003-sentences": _entities(False, None, None),
-    "squad": Experiment(
+    "squad1": Experiment(
         folder="squad",
         write=partial(_squad, _SQUAD_1),
         component="bert_span_qa",
@@ -244,8 +245,8 @@ EXPERIMENTS: dict[str, Experiment] = {
 # What the workflows of project.yml run.
 GROUPS = {
     "glue": ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"),
-    "conll2003": ("conll2003", "conll2003-sentences"),
-    "squad": ("squad", "squad2"),
+    "conll2003": ("conll2003-documents", "conll2003-sentences"),
+    "squad": ("squad1", "squad2"),
     "swag": ("swag",),
 }
 

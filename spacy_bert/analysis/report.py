@@ -236,7 +236,7 @@ def _is_number(value: object) -> bool:
 
 
 def format_value(value: object) -> str:
-    """A figure as people read it: three decimals, thousands apart, a dash for nothing."""
+    """A figure as people read it: some four digits, thousands apart, a dash for nothing."""
     plain = _plain(value)
     if plain is None:
         return "–"
@@ -244,4 +244,8 @@ def format_value(value: object) -> str:
         return "yes" if plain else "no"
     if isinstance(plain, int):
         return f"{plain:,}"
-    return f"{plain:.3f}" if isinstance(plain, float) else str(plain)
+    if not isinstance(plain, float):
+        return str(plain)
+    if 0.0 < abs(plain) < 0.001:  # learning rates
+        return f"{plain:g}"
+    return f"{plain:.3f}" if abs(plain) < 10.0 else f"{plain:,.1f}"

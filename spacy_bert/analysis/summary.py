@@ -1,10 +1,10 @@
-"""The results of a workflow: what pre-training, `spacy evaluate` and the baselines left on disk.
+"""The results of a workflow: what pre-training, `evaluate` and the baselines left on disk.
 
 The layout read here is that of `project.yml`::
 
     pretrained/log.jsonl                     losses by step
     pretrained/metrics.json                  the dev set at the end, beside baselines
-    metrics/<task>/<start>-<seed>.json       written by `spacy evaluate --output`
+    metrics/<task>/<start>-<seed>.json       written by `spacy bert evaluate --output`
     metrics/<task>/baselines.json            name of the baseline -> the same scores
 """
 
@@ -141,11 +141,11 @@ def read_task(directory: Path) -> TaskResults:
         match = re.fullmatch(r"(.+)-(\d+)", path.stem)
         if match:
             name = START_NAMES.get(match[1], match[1])
-            runs[name][int(match[2])] = _read(path, srsly.read_json)
+            runs[name][int(match[2])] = _read(path, read_scores)
     if not runs:
         raise FileNotFoundError(
             f"{directory}: no scores named <start>-<seed>.json; "
-            "write them with `python -m spacy evaluate --output`"
+            "write them with `python -m spacy bert evaluate --output`"
         )
     path = directory / "baselines.json"
     baselines = _read(path, srsly.read_json) if path.exists() else {}
@@ -267,7 +267,7 @@ def _add_task(report: Report, name: str, results: TaskResults) -> None:
         name,
         results_table(task, results),
         caption="Scores on the test set; the best of each column is marked.",
-        source=f"{results.source}/*.json (spacy evaluate)",
+        source=f"{results.source}/*.json (spacy bert evaluate)",
         best=list(task.scores.values()),
     )
     report.chart(
@@ -321,6 +321,14 @@ def score(scores: Scores, key: str, source: str) -> float:
     if not isinstance(value, (int, float)):
         raise ValueError(f"{source}: a file has no score {key!r}; evaluate the pipeline again")
     return float(value)
+
+
+def read_scores(path: Path) -> Scores:
+    """The scores of a pipeline, as `spacy bert evaluate` or `spacy evaluate` wrote them."""
+    written: dict[str, Any] = srsly.read_json(path)
+    if "scores" not in written:
+        return written
+    return {key: value for found in written["scores"].values() for key, value in found.items()}
 
 
 def _read(path: Path, reader: Any) -> Any:

@@ -46,7 +46,7 @@ def report(
         Path | None, typer.Option(help="Output directory of `pretrain`: log.jsonl, metrics.json.")
     ] = None,
     metrics: Annotated[
-        Path | None, typer.Option(help="Directory with TASK/START-SEED.json of `spacy evaluate`.")
+        Path | None, typer.Option(help="Directory with TASK/START-SEED.json of `evaluate`.")
     ] = None,
 ) -> None:
     """Gather the results of a workflow: a table on the console, an off-line HTML report on disk.

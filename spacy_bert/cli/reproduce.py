@@ -16,8 +16,8 @@ def reproduce(
         str,
         typer.Argument(
             help="With commas: glue, or of it cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli; "
-            "conll2003, conll2003-sentences; squad, squad2; swag; and what is not in the paper: "
-            "sick-e, codah, openbookqa, comve-a, comve-b."
+            "conll2003, or conll2003-documents, conll2003-sentences; squad, or squad1, squad2; "
+            "swag; and what is not in the paper: sick-e, codah, openbookqa, comve-a, comve-b."
         ),
     ],
     output: Annotated[Path, typer.Argument(help="Directory for models, scores and report.")],
