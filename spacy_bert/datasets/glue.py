@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,14 @@ MNLI_FILES = {
     split: [f"{split}.tsv"]
     for split in ("train", "dev_matched", "dev_mismatched", "test_matched", "test_mismatched")
 }
+# As GLUE has them, or as Microsoft has: one file for two splits, which GLUE parts by a list of ids.
+MRPC_FILES = {
+    "train": ["train.tsv", "msr_paraphrase_train.txt"],
+    "dev": ["dev.tsv", "msr_paraphrase_train.txt"],
+    "test": ["test.tsv", "msr_paraphrase_test.txt"],
+}
+MRPC_IDS = ("#1 ID", "#2 ID")
+MRPC_DEV_IDS = "dev_ids.tsv"
 SICK_FILES = {
     "train": ["SICK_train.txt"],
     "dev": ["SICK_trial.txt"],
@@ -72,7 +80,7 @@ TASKS: dict[str, Task] = {
         labels={"0": "negative", "1": "positive"},
     ),
     "mrpc": Task(
-        files=FILES,
+        files=MRPC_FILES,
         texts=("#1 String", "#2 String"),
         target="Quality",
         labels={"0": "not_equivalent", "1": "equivalent"},
@@ -121,8 +129,9 @@ def read_split(nlp: Language, task: Task, split: str, file: Path, bad: BadRows) 
     if header is None:
         _, header = next(rows, (1, []))
     _require_columns(file, header, task.texts if test else (*task.texts, task.target))
+    belongs = _part(file, split, header)
     for number, row in rows:
-        if row == [""]:
+        if row == [""] or not belongs(row):
             continue
         try:
             doc = _make_doc(nlp, task, header, row)
@@ -157,6 +166,28 @@ def write_glue(
         docs = read_split(nlp, task, split, file, bad)
         write_docs(output / f"{split}.spacy", counted(docs, counts[split]))
     return counts
+
+
+def _part(file: Path, split: str, header: Sequence[str]) -> Callable[[Sequence[str]], bool]:
+    """Which rows of a file belong to a split: all, but of Microsoft's training file of MRPC.
+
+    Raises:
+        ValueError: If the list of ids that parts it is not there.
+    """
+    if not file.name.startswith("msr_paraphrase_train"):
+        return lambda row: True
+    ids_file = file.with_name(MRPC_DEV_IDS)
+    if not ids_file.is_file():
+        raise ValueError(f"{ids_file}: not found; GLUE's list of ids tells dev from train")
+    dev_ids = {tuple(line.split("\t")) for _, line in numbered_lines(ids_file)}
+    first, second = map(header.index, MRPC_IDS)
+
+    def belongs(row: Sequence[str]) -> bool:
+        is_whole = len(row) > max(first, second)  # of a malformed row, reading makes an error
+        is_dev = is_whole and (row[first], row[second]) in dev_ids
+        return is_dev == (split == "dev")
+
+    return belongs
 
 
 def _require_columns(file: Path, header: Sequence[str], wanted: Iterable[str]) -> None:

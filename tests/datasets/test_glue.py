@@ -310,3 +310,26 @@ def test_the_real_files(name: str) -> None:
         else:
             assert all(sum(cats.values()) == 1.0 for cats in values)
             assert {max(cats, key=cats.__getitem__) for cats in values} == {*task.labels.values()}
+
+
+def test_mrpc_as_microsoft_publishes_it(tmp_path: Path) -> None:
+    header = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
+    (tmp_path / "msr_paraphrase_train.txt").write_text(
+        "\ufeff" + header + "1\t7\t8\tA\tB\n0\t9\t10\tC\tD\n1\t8\t7\tE\tF\n", "utf8"
+    )
+    (tmp_path / "msr_paraphrase_test.txt").write_text(header + "1\t1\t2\tG\tH\n", "utf8")
+    with pytest.raises(ValueError, match=r"dev_ids\.tsv: not found; GLUE's list"):
+        write_glue("mrpc", tmp_path, tmp_path / "out", NLP, BadRows())
+    (tmp_path / "dev_ids.tsv").write_text("9\t10\n", "utf8")
+    counts = write_glue("mrpc", tmp_path, tmp_path / "out", NLP, BadRows())
+    assert counts == {
+        "train": {"equivalent": 2},
+        "dev": {"not_equivalent": 1},
+        "test": {"equivalent": 1},
+    }
+    (dev,) = DocBin().from_disk(tmp_path / "out" / "dev.spacy").get_docs(NLP.vocab)
+    assert [span.text for span in dev._.segments] == ["C", "D"]
+    with (tmp_path / "msr_paraphrase_train.txt").open("a", encoding="utf8") as file:
+        file.write("1\n")
+    with pytest.raises(ValueError, match="line 5: 1 columns instead of 5"):
+        write_glue("mrpc", tmp_path, tmp_path / "out", NLP, BadRows())
