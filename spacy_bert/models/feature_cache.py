@@ -31,6 +31,9 @@ class FeatureCache:
     Args:
         max_mb: the bound in megabytes; 0 keeps nothing.
 
+    Attributes:
+        is_open: whether anything is kept.
+
     Raises:
         ValueError: if the bound is below 0.
     """
@@ -55,7 +58,7 @@ class FeatureCache:
         """Forget everything, until the next training pass."""
         self._features: dict[Key, np.ndarray] = {}
         self._bytes = 0
-        self._is_open = False
+        self.is_open = False
         self._is_full = False
 
     def attend(self, network: nn.Module, *, is_train: bool) -> None:
@@ -65,7 +68,7 @@ class FeatureCache:
         if self._network is None or self._network() is not network or self._versions != versions:
             self.clear()
             self._network, self._versions = weakref.ref(network), versions
-        self._is_open |= is_train and self.max_mb > 0
+        self.is_open |= is_train and self.max_mb > 0
 
     def get(self, key: Key) -> np.ndarray | None:
         """The features of a text, not to be changed; None if they are not kept."""
@@ -73,7 +76,7 @@ class FeatureCache:
 
     def put(self, key: Key, features: np.ndarray) -> None:
         """Keep a copy of the features of a text, if there is room."""
-        if not self._is_open or key in self._features:
+        if not self.is_open or key in self._features:
             return
         size = features.nbytes + len(key) + OVERHEAD
         if self._bytes + size > self.max_mb * MEGABYTE:

@@ -132,7 +132,8 @@ def forward_vectors(
         fresh = encode_layers(shim, list(missing.values()), layers)
         for key, tensor in zip(missing, fresh, strict=True):
             known[key] = torch2xp(tensor)
-            cache.put(key, model.ops.to_numpy(known[key]))
+            if cache.is_open:
+                cache.put(key, model.ops.to_numpy(known[key]))
     return [model.ops.asarray3f(known[key]) for key in keys], lambda gradients: list(docs)
 
 
