@@ -102,7 +102,7 @@ def test_batches_of_like_length_in_random_order_and_by_schedule() -> None:
     assert sorted(lengths) == list(range(0, 100, 5))
     examples = [Example(doc, doc) for doc in docs]
     growing = build_batch_by_length(itertools.count(1))(examples)
-    assert sorted(len(batch) for batch in growing) == [*range(1, 14), 100 - 13 * 14 // 2]
+    assert sorted(len(batch) for batch in growing) == sorted([*range(1, 14), 100 - 13 * 14 // 2])
     for settings, message in (((0,), "size must be at least 1"), ((1, 0), "buffer must be")):
         with pytest.raises(ValueError, match=message):
             build_batch_by_length(*settings)
