@@ -187,10 +187,9 @@ TASKS = {
 
 
 def run(
-    name: str, data: Path, seed: int, folder: Path, overrides: dict[str, Any]
-) -> dict[str, object]:
+    name: str, task: Task, data: Path, seed: int, folder: Path, overrides: dict[str, Any]
+) -> dict[str, Any]:
     """Train and score one seed; the model stays in `folder`."""
-    task = TASKS[name]
     sizes = {}
     for split, docs in task.read(data).items():
         docbin = DocBin(docs=docs, store_user_data=False)
@@ -199,7 +198,7 @@ def run(
     steps = task.epochs * -(-sizes["train"] // task.batch)
     started = time.perf_counter()
     train(
-        Path(__file__).with_name(task.config),
+        Path(__file__).parent / task.config,
         folder / "model",
         overrides={
             **task.overrides,
@@ -241,7 +240,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) if args.keep is None else args.keep / f"{args.task}-{seed}"
             folder.mkdir(parents=True, exist_ok=True)
-            results.append(run(args.task, args.data, seed, folder, overrides))
+            results.append(run(args.task, TASKS[args.task], args.data, seed, folder, overrides))
         sys.stdout.write(json.dumps(results[-1]) + "\n")
         sys.stdout.flush()
     if args.output is not None:

@@ -137,6 +137,12 @@ def test_studies_can_be_run_at_real_scale(tmp_path: Path) -> None:
     assert all(shown in line for line in lines)
 
 
+def test_the_config_of_features_is_complete(tmp_path: Path) -> None:
+    path = ROOT / "configs" / "features.cfg"
+    before, after = fill_config(tmp_path / "filled.cfg", path, silent=True)
+    assert before.to_str() == after.to_str()
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_configs_are_complete(tmp_path: Path, task: str) -> None:
     path = ROOT / "configs" / f"{task}.cfg"

@@ -11,6 +11,7 @@ import spacy
 from spacy.cli.init_config import fill_config
 from spacy.cli.train import train
 from spacy.tokens import Doc, DocBin
+from spacy.training import Example
 from spacy.util import load_config, load_model_from_config, registry
 from thinc.api import Config
 
@@ -62,6 +63,17 @@ def test_a_private_encoder_is_configured_as_shown(checkpoint: Path) -> None:
     nlp.add_pipe("bert_ner", config={"model": dict(model)})
     nlp.get_pipe("bert_ner").add_label("X")
     nlp.initialize()
+    assert len(nlp("two words")) == 2
+
+
+def test_features_are_configured_as_shown(checkpoint: Path) -> None:
+    text = block("ini", "LayerFeatures").replace("bert-base-uncased", str(checkpoint))
+    text = text.replace("[-4, -3, -2, -1]", "[-2, -1]")  # of as many layers as there are
+    model = Config().from_str(text.replace("components.bert_ner.model.", ""))
+    nlp = spacy.blank("en")
+    nlp.add_pipe("bert_ner", config={"model": dict(model)})
+    nlp.get_pipe("bert_ner").add_label("X")
+    nlp.initialize(lambda: [Example(nlp.make_doc("two words"), nlp.make_doc("two words"))])
     assert len(nlp("two words")) == 2
 
 

@@ -169,6 +169,7 @@ class Ablation:
             pretrained=bool(arm.parts),
             data=data,
             seed=seed,
+            features=arm.features,
         )
         inputs = {
             "config": config.to_str(),

@@ -8,13 +8,15 @@ from typing import Any
 from spacy.util import load_config
 from thinc.api import Config
 
-from spacy_bert.analysis.studies import Measure, Reading
+from spacy_bert.analysis.studies import Features, Measure, Reading
+from spacy_bert.bert import BertConfig
 from spacy_bert.bert import load_config as load_bert_config
 
 FACTORIES = {"textcat": "bert_textcat", "ner": "bert_ner"}
 _CLS = "spacy_bert.ClsListener.v1"
 _TOKENS = "spacy_bert.TokenListener.v1"
 _BILSTM_LAYERS = 2  # as in the feature-based approach (Devlin et al. 2018, section 5.3)
+_BILSTM_RATE = 1e-3  # where it is all that is trained: configs have that of an encoder
 
 
 def arm_config(
@@ -26,6 +28,7 @@ def arm_config(
     pretrained: bool,
     data: Path,
     seed: int,
+    features: Features | None = None,
 ) -> Config:
     """The config to train an arm with; it names all that it reads.
 
@@ -37,6 +40,7 @@ def arm_config(
         pretrained: Whether its weights are taken, or its shape and vocabulary alone.
         data: Directory of `train.spacy` and `dev.spacy`.
         seed: Of `[training]`.
+        features: Instead of `reading`, what a BiLSTM reads of the encoder, which is not trained.
 
     Raises:
         ValueError: If the file is no such config; names it and the section.
@@ -50,10 +54,13 @@ def arm_config(
     if measure.is_feature_based:
         encoder["model"]["frozen_layers"] = shape.num_hidden_layers
         reading = "bilstm"
-    if reading == "last" and measure.task == "textcat":
+    if features is not None:
+        _read_features(config, encoder, head, features, shape, measure)
+    elif reading == "last" and measure.task == "textcat":
         head["model"]["tok2vec"]["piece"] = "last"
     elif reading == "bilstm":
-        head["model"]["tok2vec"] = _bilstm(measure, width=shape.hidden_size)
+        listener = {"@architectures": _TOKENS, "upstream": "*"}
+        head["model"]["tok2vec"] = _bilstm(measure, listener, width=shape.hidden_size)
     config["paths"] |= {
         "encoder": str(checkpoint),
         "train": str(data / "train.spacy"),
@@ -100,11 +107,41 @@ def _components(
     return found["bert"], found[FACTORIES[measure.task]]
 
 
-def _bilstm(measure: Measure, *, width: int) -> dict[str, Any]:
+def _read_features(
+    config: Config,
+    encoder: dict[str, Any],
+    head: dict[str, Any],
+    features: Features,
+    shape: BertConfig,
+    measure: Measure,
+) -> None:
+    """Let the head own the encoder, in the place of the component, and read its layers."""
+    layers = None
+    if features.layers is not None:
+        # Below the lowest layer are the embeddings.
+        layers = [layer for layer in features.layers if layer >= -shape.num_hidden_layers] or [0]
+    embed = {
+        "@architectures": "spacy_bert.LayerFeatures.v1",
+        "encoder": {**encoder["model"], "frozen_layers": None},
+        "layers": layers,
+        "combine": features.combine,
+    }
+    head["model"]["tok2vec"] = _bilstm(measure, embed, width=shape.hidden_size)
+    (name,) = (key for key, value in config["components"].items() if value is encoder)
+    del config["components"][name]
+    config["nlp"]["pipeline"] = [other for other in config["nlp"]["pipeline"] if other != name]
+    rate = config["training"]["optimizer"].get("learn_rate")
+    if isinstance(rate, dict) and "initial_rate" in rate:
+        rate["initial_rate"] = _BILSTM_RATE
+    else:
+        config["training"]["optimizer"]["learn_rate"] = _BILSTM_RATE
+
+
+def _bilstm(measure: Measure, embed: dict[str, Any], *, width: int) -> dict[str, Any]:
     """A fresh BiLSTM over the tokens, and for whole Docs the mean of what it gives."""
     layers = {
         "@architectures": "spacy.Tok2Vec.v2",
-        "embed": {"@architectures": _TOKENS, "upstream": "*"},
+        "embed": embed,
         "encode": {
             "@architectures": "spacy_bert.BiLSTM.v1",
             "width": width,

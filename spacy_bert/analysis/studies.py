@@ -36,6 +36,20 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Features:
+    """Layers of an encoder that stays as it is, under a BiLSTM that is trained (section 5.3).
+
+    Attributes:
+        layers: As `spacy_bert.LayerFeatures.v1` takes them: 0 is the embeddings, -1 the last layer;
+            None for all layers. Of the last ones, a network gives as many as it has.
+        combine: "concat" or "weighted".
+    """
+
+    layers: tuple[int, ...] | None
+    combine: Literal["concat", "weighted"] = "concat"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Arm:
     """A row of a study.
 
@@ -45,6 +59,7 @@ class Arm:
         run: The pre-training run that it starts from.
         parts: After how many of the run's `PARTS`; 0: only shape and vocabulary are taken.
         reading: How the heads read the encoder.
+        features: Instead, what a BiLSTM reads of an encoder that is not trained.
     """
 
     name: str
@@ -52,6 +67,7 @@ class Arm:
     run: Run
     parts: int = PARTS
     reading: Reading = "config"
+    features: Features | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +149,27 @@ PAPER_MASKS = _table(
         "80/20/0": (84.4, 95.2, 94.7),
         "0/20/80": (83.7, 94.8, 94.6),
         "0/0/100": (83.6, 94.9, 94.6),
+    },
+)
+FINE_TUNED = "Fine-tune all"
+FEATURES = {
+    "Embeddings": Features(layers=(0,)),
+    "Second-to-last hidden": Features(layers=(-2,)),
+    "Last hidden": Features(layers=(-1,)),
+    "Weighted sum, last four": Features(layers=(-4, -3, -2, -1), combine="weighted"),
+    "Concat, last four": Features(layers=(-4, -3, -2, -1)),
+    "Weighted sum, all": Features(layers=None, combine="weighted"),
+}
+PAPER_FEATURES = _table(
+    ("NER dev F1",),
+    {
+        FINE_TUNED: (96.4,),
+        "Embeddings": (91.0,),
+        "Second-to-last hidden": (95.6,),
+        "Last hidden": (94.9,),
+        "Weighted sum, last four": (95.9,),
+        "Concat, last four": (96.1,),
+        "Weighted sum, all": (95.5,),
     },
 )
 
@@ -222,7 +259,31 @@ def mask_mix() -> Study:
     )
 
 
-STUDIES = {"tasks": tasks, "model-size": model_size, "steps": steps, "mask-mix": mask_mix}
+def features() -> Study:
+    """Features of a frozen encoder's layers instead of fine-tuning (section 5.3)."""
+    base = _objective("mlm+nsp")
+    arms = [Arm(name="fine-tune", title=FINE_TUNED, run=base)]
+    for title, chosen in FEATURES.items():
+        name = title.lower().replace(",", "").replace(" ", "-")
+        arms.append(Arm(name=name, title=title, run=base, features=chosen))
+    return Study(
+        title="Features instead of fine-tuning",
+        source="Devlin et al. 2018, table 7",
+        arms=(*arms, _random(base)),
+        measures=(NER,),
+        paper=PAPER_FEATURES,
+        note="A network of less than four layers gives all it has where the last four are asked "
+        "for. Features go into a BiLSTM, whose learning rate is 1e-3 whatever the config says.",
+    )
+
+
+STUDIES = {
+    "tasks": tasks,
+    "model-size": model_size,
+    "steps": steps,
+    "mask-mix": mask_mix,
+    "features": features,
+}
 
 
 def find_study(name: str, *, sizes: Sequence[str] = (), arms: Sequence[str] = ()) -> Study:

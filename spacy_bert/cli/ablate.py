@@ -12,7 +12,7 @@ from spacy_bert.cli.errors import one_line_errors
 
 def ablate(
     context: typer.Context,
-    study: Annotated[str, typer.Argument(help="tasks, model-size, steps or mask-mix.")],
+    study: Annotated[str, typer.Argument(help="tasks, model-size, steps, mask-mix or features.")],
     output: Annotated[Path, typer.Argument(help="Directory for models, scores and report.")],
     config: Annotated[Path, typer.Option(help="Config of pre-training, which arms override.")],
     textcat: Annotated[Path, typer.Option(help="Fine-tuning config: bert, bert_textcat.")],
@@ -51,6 +51,7 @@ def ablate(
 
     tasks: no NSP, left-to-right, a BiLSTM (Devlin et al. 2018, table 5). model-size: table 6.
     mask-mix: table 8. steps: scores by steps of pre-training, MLM against LTR (figure 5).
+    features: layers of a frozen encoder under a BiLSTM instead of fine-tuning (table 7).
 
     Example: python -m spacy bert ablate tasks ablations/tasks --config configs/pretrain_tiny.cfg
     --textcat configs/textcat.cfg --ner configs/ner.cfg --steps 1500 --jobs 2

@@ -52,6 +52,13 @@ def init_config(
         bool,
         typer.Option("--private", help="Give each component an encoder of its own, and no bert."),
     ] = False,
+    features: Annotated[
+        bool,
+        typer.Option(
+            "--features",
+            help="Leave the BERT as it is, and train a BiLSTM on its layers in each component.",
+        ),
+    ] = False,
     max_steps: Annotated[
         int,
         typer.Option(help="Batches to train on at most; sets total_steps and warmup_steps too."),
@@ -83,6 +90,7 @@ def init_config(
             lang=lang,
             mode=None if mode is None else mode.value,
             private=private,
+            features=features,
             gpu=gpu,
             max_steps=max_steps,
         )

@@ -13,7 +13,7 @@ from spacy.language import Language
 from spacy.util import load_model_from_config
 from thinc.api import Config
 
-from spacy_bert.bert import load_config
+from spacy_bert.bert import BertConfig, load_config
 from spacy_bert.models.hub import refuse_path
 from spacy_bert.models.listeners import private_config
 from spacy_bert.pipeline.textcat import Mode
@@ -61,6 +61,11 @@ BATCH_DOCS = 32  # the batch of Devlin et al. 2018; pieces limit it where texts 
 TOKENS_FACTOR = 0.002
 DOCS_FACTOR = 0.03
 
+# Of these, the vectors of tokens are read: by them alone, a BiLSTM can stand between.
+NO_TOKENS = ("bert_textcat", "bert_span_qa", "bert_choice")
+FEATURE_LAYERS = 4  # the last ones, side by side: the best of the paper's table 7
+FEATURES_RATE = 1e-3  # of the BiLSTM, which starts from nothing
+
 # (hidden size, learning rate): the rate of the paper, and what a tiny network wants.
 BASE_RATE = (256, 5e-5)
 TINY_RATE = (128, 5e-4)
@@ -86,6 +91,7 @@ def make_starter(
     lang: str = "en",
     mode: Mode | None = None,
     private: bool = False,
+    features: bool = False,
     gpu: bool = False,
     max_steps: int = MAX_STEPS,
 ) -> Starter:
@@ -97,13 +103,17 @@ def make_starter(
         lang: code of the language.
         mode: of `bert_textcat`; None for exclusive classes.
         private: give each component an encoder of its own instead of the shared `bert`.
+        features: likewise, but leave the encoder as it is and train a BiLSTM on its layers.
         gpu: train on a GPU: in bf16 and larger batches.
         max_steps: batches to train on at most; the learning rate falls to 0 over them.
 
     Raises:
         ValueError: if a name, the order, or a combination is wrong, or the encoder is not there.
     """
-    names = complete_pipeline(pipeline, private=private)
+    names = complete_pipeline(pipeline, private=private or features)
+    if features and set(names) & set(NO_TOKENS):
+        (first, *_) = [name for name in names if name in NO_TOKENS]
+        raise ValueError(f"features are those of tokens, and {first} reads no tokens: leave it out")
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, got {max_steps}")
     if mode is not None and "bert_textcat" not in names:
@@ -115,9 +125,13 @@ def make_starter(
         raise ValueError(f"language {lang!r}: {str(error).strip().splitlines()[0]}") from None
     _refuse_clashes(nlp, names)
     components = {name: _component(nlp, name, private=private, gpu=gpu) for name in names}
+    training = _training(learning_rate(hidden_size), gpu=gpu, max_steps=max_steps)
+    if features:
+        for component in components.values():
+            component["model"]["tok2vec"] = _features(nlp, encoder)
+        training = _train_features(training)
     if mode is not None:
         components["bert_textcat"]["mode"] = mode
-    rate = learning_rate(hidden_size)
     config = Config(
         {
             "paths": {"train": None, "dev": None, "encoder": encoder},
@@ -128,12 +142,13 @@ def make_starter(
                 split: {"@readers": "spacy.Corpus.v1", "path": f"${{paths.{split}}}"}
                 for split in ("train", "dev")
             },
-            "training": _training(rate, gpu=gpu, max_steps=max_steps)
-            | {"score_weights": _score_weights(nlp, names)},
+            "training": training | {"score_weights": _score_weights(nlp, names)},
         }
     )
-    notes = [] if "bert" in pipeline or private else ["bert is put first: the others read it"]
-    notes.append(f"learning rate {rate:g}: {_reason(encoder, hidden_size)}")
+    notes = [] if names == list(pipeline) else ["bert is put first: the others read it"]
+    rate = training["optimizer"]["learn_rate"]["initial_rate"]
+    why = "a BiLSTM is trained, not the BERT" if features else _reason(encoder, hidden_size)
+    notes.append(f"learning rate {rate:g}: {why}")
     filled: Config = load_model_from_config(config, auto_fill=True).config
     return Starter(config=filled, notes=tuple(notes))
 
@@ -237,6 +252,28 @@ def _component(nlp: Language, name: str, *, private: bool, gpu: bool) -> dict[st
     if private:
         model["tok2vec"] = private_config(encoder, model["tok2vec"])
     return {"factory": name, "model": model}
+
+
+def _features(nlp: Language, encoder: str) -> dict[str, Any]:
+    """A BiLSTM over the layers of a frozen encoder, as wide as that; of a hub id, as base."""
+    shape = load_config(encoder) if Path(encoder).is_dir() else BertConfig.preset("base")
+    return {
+        "@architectures": "spacy.Tok2Vec.v2",
+        "embed": {
+            "@architectures": "spacy_bert.LayerFeatures.v1",
+            "encoder": _default_model(nlp, "bert") | {"name": "${paths.encoder}"},
+            "layers": list(range(-min(FEATURE_LAYERS, shape.num_hidden_layers), 0)),
+        },
+        "encode": {"@architectures": "spacy_bert.BiLSTM.v1", "width": shape.hidden_size},
+    }
+
+
+def _train_features(training: dict[str, Any]) -> dict[str, Any]:
+    """The same training for a BiLSTM: a rate of its own, and batches of like length."""
+    optimizer = copy.deepcopy(training["optimizer"])
+    optimizer["learn_rate"]["initial_rate"] = FEATURES_RATE
+    batcher = {"@batchers": "spacy_bert.batch_by_length.v1", "size": BATCH_DOCS}
+    return {**training, "optimizer": optimizer, "batcher": batcher}
 
 
 def _default_model(nlp: Language, name: str) -> dict[str, Any]:

@@ -61,14 +61,17 @@ def require_informed_piece(name: str, model: Model[Any, Any], encoder: EncoderSh
 def take_pooler(model: Model[Any, Any], encoder: EncoderShim | None) -> None:
     """Begin with the encoder's pre-trained pooler, if it has one, in the place of the head's own.
 
+    A head that reads vectors of another width (of several layers, of a BiLSTM) keeps its own.
+
     Args:
         model: of a component, with a head that has a pooler.
         encoder: what it reads; None if it is not one of ours.
     """
     pooler = None if encoder is None else encoder.network.pooler
-    head = cast(Head, head_shim(model).module)
-    if pooler is not None and head.pooler is not None:
-        head.pooler.load_state_dict(pooler.state_dict())
+    own = cast(Head, head_shim(model).module).pooler
+    if pooler is None or own is None or own.dense.in_features != pooler.dense.in_features:
+        return
+    own.load_state_dict(pooler.state_dict())
 
 
 def require_encoding(name: str, model: Model[Any, Any], docs: Sequence[Doc]) -> None:

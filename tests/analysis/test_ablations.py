@@ -16,7 +16,9 @@ from spacy_bert.analysis.arm_configs import arm_config, read_config
 from spacy_bert.analysis.processes import Processes
 from spacy_bert.analysis.studies import NER, NER_FEATURES, TEXTCAT
 from spacy_bert.bert import load_config as load_bert_config
+from spacy_bert.bert import load_encoder
 from spacy_bert.cli.app import app
+from spacy_bert.models.encoder import encoder_shim
 from spacy_bert.pretraining.building import write_shards
 from spacy_bert.pretraining.corpus import TextCorpus
 from spacy_bert.wordpiece import WordPiece
@@ -198,6 +200,33 @@ def test_masks_and_sizes(work: Path, commands: list[list[str]]) -> None:
     # The paper has no such row: its own table stands below.
     assert "paper MNLI-m" not in done.output
     assert "12-1024-16" in done.output
+
+
+def test_features_of_layers(work: Path, commands: list[list[str]]) -> None:
+    names = ("weighted-sum-last-four", "second-to-last-hidden", "weighted-sum-all")
+    done = ablate("features", *(part for name in names for part in ("--arm", name)))
+    assert done.exit_code == 0, done.output
+    assert len(commands) == 1 + 3 * 2
+    rows = json.loads(Path("out/report/report.json").read_text())["tables"]["arms"]["rows"]
+    assert [row["paper NER dev F1"] for row in rows[:3]] == [95.6, 95.9, 95.5]
+    # The network has one layer, and embeddings below it.
+    layers = {
+        "weighted-sum-last-four": [-1],
+        "second-to-last-hidden": [0],
+        "weighted-sum-all": None,
+    }
+    for name in names:
+        config = load_config(f"out/training/ner/{name}-0/config.cfg")
+        assert config["nlp"]["pipeline"] == ["bert_ner"]
+        assert config["training"]["optimizer"]["learn_rate"]["initial_rate"] == 1e-3
+        assert (
+            config["components"]["bert_ner"]["model"]["tok2vec"]["embed"]["layers"] == layers[name]
+        )
+        nlp = spacy.load(f"out/training/ner/{name}-0/model-best")
+        trained = next(n for n in nlp.get_pipe("bert_ner").model.walk() if n.name == "bert_encoder")
+        source = load_encoder(Path("out/pretrained/mlm-nsp/model-last")).state_dict()
+        for key, value in encoder_shim(trained).network.state_dict().items():
+            assert value.equal(source[key])
 
 
 def test_arm_configs(work: Path, checkpoint: Path) -> None:

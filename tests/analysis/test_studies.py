@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from spacy_bert.analysis.studies import (
+    FEATURES,
     NER_FEATURES,
+    PAPER_FEATURES,
     PAPER_MASKS,
     PAPER_SIZES,
     PAPER_TASKS,
@@ -20,7 +22,7 @@ from spacy_bert.pretraining.config import PretrainConfig
 
 CONFIG = Path(__file__).parents[2] / "configs" / "pretrain_tiny.cfg"
 
-# Devlin et al. 2018, tables 5, 6 and 8.
+# Devlin et al. 2018, tables 5 to 8.
 TABLES = [
     (
         PAPER_TASKS,
@@ -54,6 +56,19 @@ TABLES = [
         80/20/0 | 84.4 | 95.2 | 94.7
         0/20/80 | 83.7 | 94.8 | 94.6
         0/0/100 | 83.6 | 94.9 | 94.6
+        """,
+    ),
+    (
+        PAPER_FEATURES,
+        """
+        system | NER dev F1
+        Fine-tune all | 96.4
+        Embeddings | 91.0
+        Second-to-last hidden | 95.6
+        Last hidden | 94.9
+        Weighted sum, last four | 95.9
+        Concat, last four | 96.1
+        Weighted sum, all | 95.5
         """,
     ),
 ]
@@ -108,6 +123,9 @@ def test_arms_change_what_they_are_named_after() -> None:
         shares = (masking.mask, same, masking.random)
         assert "/".join(f"{100 * share:.0f}" for share in shares) == title
     assert NER_FEATURES in find_study("mask-mix").measures
+    read = {arm.title: arm.features for arm in find_study("features").arms if arm.features}
+    assert read == FEATURES
+    assert {arm.title for arm in find_study("features").arms} > set(PAPER_FEATURES)
 
 
 def test_sizes_and_arms_can_be_chosen() -> None:

@@ -1,8 +1,9 @@
-"""Batches by pieces: no batch is larger than asked, none is lost, the order stays."""
+"""Batches: no batch is larger than asked, no text is lost."""
 
 from __future__ import annotations
 
 import itertools
+import random
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from spacy_bert.models.batchers import build_batch_by_pieces
+from spacy_bert.models.batchers import build_batch_by_length, build_batch_by_pieces
 from spacy_bert.models.layout import LayoutOptions, lay_out
 from spacy_bert.wordpiece import WordPiece
 from tests.conftest import SENTENCES
@@ -66,3 +67,42 @@ def test_wrong_settings_are_named(checkpoint: Path) -> None:
         build_batch_by_pieces(9, str(checkpoint), max_docs=0)
     with pytest.raises(ValueError, match="/no/such/place: no such directory"):
         list(build_batch_by_pieces(9, "/no/such/place")([NLP("text")]))
+
+
+@given(
+    lengths=st.lists(st.integers(0, 30), max_size=60),
+    size=st.integers(1, 9),
+    buffer=st.integers(1, 40),
+    seed=st.integers(0, 3),
+)
+def test_like_lengths_come_together(lengths: list[int], size: int, buffer: int, seed: int) -> None:
+    docs = [Doc(NLP.vocab, words=["a"] * length) for length in lengths]
+
+    def batches() -> list[list[Doc]]:
+        random.seed(seed)
+        return list(build_batch_by_length(size, buffer)(docs))
+
+    found = batches()
+    assert found == batches()  # by the seed
+    assert sorted(map(id, itertools.chain(*found))) == sorted(map(id, docs))
+    for start in range(0, len(docs), buffer):
+        here = {id(doc) for doc in docs[start : start + buffer]}
+        inside = [batch for batch in found if id(batch[0]) in here]
+        assert all(id(doc) in here for batch in inside for doc in batch)
+        assert sum(len(batch) < size for batch in inside) <= 1
+        ranges = sorted((len(batch[0]), len(batch[-1])) for batch in inside)
+        assert all(high <= low for (_, high), (low, _) in itertools.pairwise(ranges))
+
+
+def test_batches_of_like_length_in_random_order_and_by_schedule() -> None:
+    docs = [Doc(NLP.vocab, words=["a"] * length) for length in range(100)]
+    random.seed(0)
+    lengths = [len(batch[0]) for batch in build_batch_by_length(5)(docs)]
+    assert lengths != sorted(lengths)
+    assert sorted(lengths) == list(range(0, 100, 5))
+    examples = [Example(doc, doc) for doc in docs]
+    growing = build_batch_by_length(itertools.count(1))(examples)
+    assert sorted(len(batch) for batch in growing) == sorted([*range(1, 14), 100 - 13 * 14 // 2])
+    for settings, message in (((0,), "size must be at least 1"), ((1, 0), "buffer must be")):
+        with pytest.raises(ValueError, match=message):
+            build_batch_by_length(*settings)

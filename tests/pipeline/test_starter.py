@@ -94,6 +94,7 @@ def test_is_complete(pipeline: list[str], private: bool, checkpoint: Path, tmp_p
         (["ner", "textcat", "senter"], {}),
         (["textcat_multilabel"], {}),
         (["bert_textcat", "bert_ner", "tagger"], {"private": True}),
+        (["bert_ner", "tagger"], {"features": True}),
     ],
     ids=lambda value: "-".join(value),
 )
@@ -110,7 +111,8 @@ def test_trains_saves_and_loads(
     losses = srsly.read_json(tmp_path / "model" / "model-last" / "meta.json")["performance"]
     trained = [name for name in nlp.pipe_names if name != "bert"]
     assert all(losses[f"{name}_loss"] > 0.0 for name in trained)
-    assert len(encoders(nlp)) == (len(pipeline) if settings.get("private") else 1)
+    is_private = settings.get("private") or settings.get("features")
+    assert len(encoders(nlp)) == (len(pipeline) if is_private else 1)
     doc = nlp("The fox saw Ada.")
     assert len(doc) == 5
     if "textcat" in " ".join(pipeline):
@@ -148,6 +150,21 @@ def test_settings_of_cpu_and_gpu() -> None:
     assert {model["max_batch_pieces"] for model in models} == {None}
     private = make_starter(["bert_ner"], gpu=True, private=True).config["components"]["bert_ner"]
     assert private["model"]["tok2vec"]["encoder"]["mixed_precision"] is True
+
+
+def test_features_are_of_the_last_four_layers(checkpoint: Path, tmp_path: Path) -> None:
+    path = write(tmp_path, ["bert_ner", "parser"], str(checkpoint), features=True)
+    before, config = fill_config(tmp_path / "filled.cfg", path, silent=True)
+    assert before.to_str() == config.to_str()
+    for name in ("bert_ner", "parser"):
+        tok2vec = config["components"][name]["model"]["tok2vec"]
+        assert tok2vec["embed"]["layers"] == [-2, -1]  # as many as it has
+        assert tok2vec["encode"]["width"] == 128
+    starter = make_starter(["tagger"], features=True)
+    embed = starter.config["components"]["tagger"]["model"]["tok2vec"]["embed"]
+    assert embed["layers"] == [-4, -3, -2, -1]
+    assert starter.config["training"]["optimizer"]["learn_rate"]["initial_rate"] == 1e-3
+    assert starter.notes == ("learning rate 0.001: a BiLSTM is trained, not the BERT",)
 
 
 def test_one_encoder_serves_every_path() -> None:
@@ -252,6 +269,7 @@ def test_refuses_a_wrong_pipeline(names: list[str], private: bool, message: str)
         (["bert_textcat", "textcat"], {}, r"bert_textcat and textcat both set doc.cats"),
         (["bert_choice", "textcat"], {}, r"textcat and bert_choice both learn from doc.cats"),
         (["parser", "senter"], {}, r"parser and senter both set token.is_sent_start"),
+        (["bert_textcat"], {"features": True}, r"bert_textcat reads no tokens: leave it out"),
         (["bert_ner"], {"mode": "multilabel"}, r"mode is a setting of bert_textcat"),
         (["bert_ner"], {"lang": "klingon"}, r"language 'klingon': "),
         (["bert_ner"], {"max_steps": 0}, r"max_steps must be at least 1, got 0"),
