@@ -12,9 +12,11 @@ from spacy.cli.init_config import fill_config
 from weasel.schemas import ProjectConfigSchema, validate
 from weasel.util import load_project_config
 
+from spacy_bert.analysis.experiments import EXPERIMENTS, GROUPS
 from spacy_bert.analysis.studies import STUDIES
 from spacy_bert.analysis.summary import TASKS
 from spacy_bert.cli.ablate import ablate
+from spacy_bert.cli.reproduce import reproduce
 
 ROOT = Path(__file__).parents[1]
 COMPONENTS = {"textcat": "bert_textcat", "ner": "bert_ner", "qa": "bert_span_qa"}
@@ -33,11 +35,13 @@ def test_schema() -> None:
 
 def test_every_dependency_is_there_or_made_before(project: dict) -> None:
     commands = {command["name"]: command for command in project["commands"]}
+    assets = [Path(asset["dest"]) for asset in project["assets"]]
     for workflow in project["workflows"].values():
         made: set[Path] = set()
         for name in workflow:
             for path in map(Path, commands[name].get("deps", [])):
                 kept = (ROOT / path).exists() and path.parts[0] in ("assets", "configs")
+                kept |= any(path in downloaded.parents for downloaded in assets)
                 assert kept or any(path == output or path in output.parents for output in made)
             made.update(map(Path, commands[name]["outputs"]))
 
@@ -149,3 +153,27 @@ def test_configs_are_complete(tmp_path: Path, task: str) -> None:
     before, after = fill_config(tmp_path / "filled.cfg", path, silent=True)
     assert before.to_str() == after.to_str()
     assert before["nlp"]["pipeline"] == ["bert", COMPONENTS[task]]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_of_experiments_has_a_workflow(project: dict, group: str) -> None:
+    commands = {command["name"]: command for command in project["commands"]}
+    (name,) = project["workflows"][group]
+    (line,) = commands[name]["script"]
+    words = line.split()
+    assert words[:7] == f"python -m spacy bert reproduce {group} results/{group}".split()
+    options = {word for word in words if word.startswith("--")}
+    assert options <= {
+        f"--{name.replace('_', '-')}" for name in inspect.signature(reproduce).parameters
+    }
+    folders = {EXPERIMENTS[name].folder for name in GROUPS[group]}
+    downloads = [str(Path(asset["dest"]).with_suffix("")) for asset in project["assets"]]
+    for folder in folders:
+        assert any(download.startswith(f"data/{folder}") for download in downloads), folder
+
+
+def test_downloads_have_checksums(project: dict) -> None:
+    without = [asset["dest"] for asset in project["assets"] if not asset.get("checksum")]
+    # Of SWAG none is published; git keeps these files as they are.
+    assert all(name.startswith("data/swag/") for name in without)
+    assert all(asset["url"].startswith("https://") for asset in project["assets"])

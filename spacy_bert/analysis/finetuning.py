@@ -2,6 +2,7 @@
 
 Layout of the output directory::
 
+    unpacked/                       archives of official files
     data/<experiment>/              train.spacy and the sets that are scored
     training/<experiment>/<run>/    config.cfg, inputs.json, model-last/
     metrics/<experiment>/<run>.json the figures of the run
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile, ZipFile
 
 import srsly
 from spacy.tokens import DocBin
@@ -34,7 +36,7 @@ from spacy_bert.analysis.processes import Processes
 from spacy_bert.analysis.records import digest, is_done
 from spacy_bert.analysis.report import Report
 from spacy_bert.datasets.writing import write_docs
-from spacy_bert.files import replacing
+from spacy_bert.files import replacing, replacing_directory
 from spacy_bert.pipeline.starter import make_starter
 
 Row = dict[str, Any]
@@ -200,9 +202,7 @@ class Finetuning:
             FileNotFoundError: If a set that it needs is not there.
         """
         experiment, directory = self.experiments[name], self._data(name)
-        source = self.setting.data / experiment.folder
-        if not source.is_dir():
-            raise FileNotFoundError(f"there is no directory {source}")
+        source = self._source(experiment.folder)
         inputs = {"source": digest(source), "train_limit": self.setting.train_limit}
         if not is_done(directory, inputs, directory / "done"):
             self._say(f"{name}: reading {source}")
@@ -213,6 +213,30 @@ class Finetuning:
         for split in ("train", *experiment.splits):
             if not (directory / f"{split}.spacy").is_file():
                 raise FileNotFoundError(f"{source} has no file of the split {split}")
+
+    def _source(self, folder: str) -> Path:
+        """The directory of official files, unpacked if an archive of its name stands there.
+
+        Raises:
+            FileNotFoundError: If there is neither.
+            ValueError: If the archive cannot be read.
+        """
+        source = self.setting.data / folder
+        archive = source.with_name(f"{source.name}.zip")
+        if source.is_dir():
+            return source
+        if not archive.is_file():
+            raise FileNotFoundError(f"there is no directory {source}")
+        unpacked = self.setting.output / "unpacked" / folder
+        if not unpacked.is_dir():
+            with replacing_directory(unpacked) as temporary:
+                try:
+                    with ZipFile(archive) as packed:
+                        packed.extractall(temporary)
+                except BadZipFile as error:
+                    raise ValueError(f"{archive}: {error}; download it again") from None
+        inner = unpacked / source.name  # GLUE's archives hold one directory
+        return inner if inner.is_dir() else unpacked
 
     def _train(self, run: Run) -> None:
         experiment, setting = self.experiments[run.experiment], self.setting

@@ -153,6 +153,21 @@ def test_a_malformed_file_is_named(data: Path, checkpoint: Path, tmp_path: Path)
     assert "dev.tsv, line 12: Quality '2' is none of 0, 1" in done.output
 
 
+def test_archives_are_unpacked(
+    data: Path, checkpoint: Path, tmp_path: Path, commands: list[list[str]]
+) -> None:
+    glue, options = data / "glue", ("--components.bert.model.window", "64", "--random-seeds", "0")
+    shutil.make_archive(str(glue / "MRPC"), "zip", glue, "MRPC")
+    shutil.rmtree(glue / "MRPC")
+    done = reproduce("mrpc", data, tmp_path / "results", checkpoint, *options)
+    assert done.exit_code == 0, done.output
+    assert len(DocBin().from_disk(tmp_path / "results" / "data" / "mrpc" / "train.spacy")) == 10
+    (glue / "RTE.zip").write_bytes(b"not an archive")
+    done = reproduce("rte", data, tmp_path / "others", checkpoint, *options)
+    assert done.exit_code == 1
+    assert "RTE.zip: File is not a zip file; download it again" in done.output
+
+
 def test_nothing_to_train_on(data: Path, checkpoint: Path, tmp_path: Path) -> None:
     shutil.rmtree(data / "swag")
     (data / "glue/STS-B" / "train.tsv").unlink()
