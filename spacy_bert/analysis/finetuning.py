@@ -253,40 +253,43 @@ class Finetuning:
             return
         self._say(f"{title} ...")
         config.to_disk(directory / "config.cfg")
-        log = setting.output / "logs" / f"{run.experiment}-{run.name}.log"
-        gpu = ["--gpu-id", str(setting.gpu_id)]
         start = time.perf_counter()
-        train = ["train", directory / "config.cfg", "--output", directory]
-        self.processes.run(["spacy", *map(str, train), *gpu], log)
+        self._spacy(run, ["train", directory / "config.cfg", "--output", directory])
         seconds = time.perf_counter() - start
         shutil.rmtree(directory / "model-best", ignore_errors=True)  # the last one is scored
+        result = {**self._evaluate(run, directory), "seconds": round(seconds, 1)}
+        with replacing(metrics) as temporary:
+            srsly.write_json(temporary, result)
+        shown = ", ".join(f"{name} {value:.1f}" for name, value in result["figures"].items())
+        self._say(f"{title}: {shown}, {seconds:,.0f} s")
+
+    def _evaluate(self, run: Run, directory: Path) -> dict[str, Any]:
+        """The figures of a trained run, those of who reads nothing, and all scores by split."""
+        experiment = self.experiments[run.experiment]
         scores, baselines = {}, {}
         for split in experiment.splits:
             output = directory / f"{split}.json"
-            data = self._data(run.experiment) / f"{split}.spacy"
-            evaluate = ["bert", "evaluate", directory / "model-last", data, "--output", output]
-            self.processes.run(["spacy", *map(str, evaluate), *gpu], log)
+            file = self._data(run.experiment) / f"{split}.spacy"
+            command = ["bert", "evaluate", directory / "model-last", file, "--output", output]
+            self._spacy(run, command)
             found = srsly.read_json(output)
             scores[split] = found["scores"][experiment.component]
             baselines[split] = found["baselines"].get(experiment.component, {})
-        figures = {
-            title: 100.0 * _find(scores[score.split], score)
-            for title, score in experiment.scores.items()
-        }
-        result = {
-            "figures": figures,
+        wanted = experiment.scores.items()
+        return {
+            "figures": {name: 100.0 * _find(scores[one.split], one) for name, one in wanted},
             "baselines": {
-                title: 100.0 * baselines[score.split][score.key]["value"]
-                for title, score in experiment.scores.items()
-                if score.key in baselines[score.split]
+                name: 100.0 * baselines[one.split][one.key]["value"]
+                for name, one in wanted
+                if one.key in baselines[one.split]
             },
             "scores": scores,
-            "seconds": round(seconds, 1),
         }
-        with replacing(metrics) as temporary:
-            srsly.write_json(temporary, result)
-        shown = ", ".join(f"{name} {value:.1f}" for name, value in figures.items())
-        self._say(f"{title}: {shown}, {seconds:,.0f} s")
+
+    def _spacy(self, run: Run, command: list[str | Path]) -> None:
+        log = self.setting.output / "logs" / f"{run.experiment}-{run.name}.log"
+        gpu = ["--gpu-id", str(self.setting.gpu_id)]
+        self.processes.run(["spacy", *map(str, command), *gpu], log)
 
     def _config(self, run: Run) -> Config:
         """The complete config of a run."""
