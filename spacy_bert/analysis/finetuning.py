@@ -19,7 +19,7 @@ import random
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -239,7 +239,7 @@ class Finetuning:
         return inner if inner.is_dir() else unpacked
 
     def _train(self, run: Run) -> None:
-        experiment, setting = self.experiments[run.experiment], self.setting
+        setting = self.setting
         directory = setting.output / "training" / run.experiment / run.name
         config, metrics = self._config(run), self._metrics_file(run)
         inputs = {
@@ -286,7 +286,7 @@ class Finetuning:
             "scores": scores,
         }
 
-    def _spacy(self, run: Run, command: list[str | Path]) -> None:
+    def _spacy(self, run: Run, command: Sequence[object]) -> None:
         log = self.setting.output / "logs" / f"{run.experiment}-{run.name}.log"
         gpu = ["--gpu-id", str(self.setting.gpu_id)]
         self.processes.run(["spacy", *map(str, command), *gpu], log)
