@@ -50,6 +50,16 @@ def test_the_file_is_config_cfg_unless_named(
     assert load_config("config.cfg")["nlp"]["pipeline"] == ["bert", "bert_ner"]
 
 
+def test_features_are_read_where_they_are_asked_for() -> None:
+    done = run("-", "--pipeline", "bert_ner", "--features")
+    assert done.exit_code == 0, done.output
+    tok2vec = load_config_from_str(done.stdout)["components"]["bert_ner"]["model"]["tok2vec"]
+    assert tok2vec["embed"]["@architectures"] == "spacy_bert.LayerFeatures.v1"
+    done = run("-", "--pipeline", "bert_ner,bert_choice", "--features")
+    assert done.exit_code == 1
+    assert "bert_choice reads no tokens" in done.output
+
+
 def test_prints_nothing_but_the_config_to_stdout() -> None:
     done = run("-", "--pipeline", "bert_textcat", "--mode", "multilabel")
     assert done.exit_code == 0, done.output

@@ -225,3 +225,31 @@ def test_a_layer_that_is_not_there_is_said_before_training(checkpoint: Path) -> 
     nlp.add_pipe("bert_ner", config={"model": {"tok2vec": features(checkpoint, layers=[-4])}})
     with pytest.raises(ValueError, match="layers has -4, but the encoder has 2 layers"):
         nlp.initialize(lambda: lifecycle.examples(nlp))
+
+
+def test_several_components_share_it_through_spacys_tok2vec(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    nlp = spacy.blank("en")
+    layers = {
+        "@architectures": "spacy.Tok2Vec.v2",
+        "embed": features(checkpoint),
+        "encode": {"@architectures": "spacy_bert.BiLSTM.v1", "width": 32},
+    }
+    nlp.add_pipe("tok2vec", config={"model": layers})
+    listener = {"@architectures": "spacy.Tok2VecListener.v1", "width": 32, "upstream": "*"}
+    nlp.add_pipe("bert_ner", config={"model": {"tok2vec": listener}})
+    tagger = {"@architectures": "spacy.Tagger.v2", "tok2vec": listener}
+    nlp.add_pipe("tagger", config={"model": tagger})
+    torch.manual_seed(0)
+    optimizer = nlp.initialize(lambda: lifecycle.examples(nlp), sgd=build_adamw(5e-3))
+    passes: list[int] = []
+    encoder_of(nlp, "tok2vec").network.register_forward_hook(lambda *_: passes.append(1))
+    losses = [nlp.update(lifecycle.examples(nlp), sgd=optimizer, losses={}) for _ in range(40)]
+    assert len(passes) == 1
+    # spaCy's losses are sums: the tagger has most to say about the BiLSTM.
+    assert losses[-1]["bert_ner"] < 0.8 * losses[0]["bert_ner"]
+    assert losses[-1]["tagger"] < 0.4 * losses[0]["tagger"]
+    nlp.to_disk(tmp_path / "model")
+    loaded = spacy.load(tmp_path / "model")
+    assert_same(said(loaded), said(nlp))
