@@ -14,17 +14,24 @@ from typing import Any
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from spacy.scorer import Scorer
 from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 from spacy.vocab import Vocab
 
+from spacy_bert.analysis.likeness_baselines import (
+    score_choice_baselines,
+    score_regression_baselines,
+)
 from spacy_bert.analysis.ner_baselines import score_ner_baselines
 from spacy_bert.analysis.qa_baselines import score_qa_baselines
 from spacy_bert.datasets.questions import ANSWERS_KEY
+from spacy_bert.pipeline.chosen import count_choices
+from spacy_bert.pipeline.textcat_scores import score_cats
 
 MAJORITY = "majority"
 TFIDF = "tf-idf + logistic regression"
+
+KEYS = ("cats_acc", "cats_mcc", "cats_micro_f", "cats_macro_f", "cats_f_per_type")
 
 Scores = dict[str, Any]
 
@@ -33,7 +40,8 @@ def score_baselines(train: Path, test: Path) -> dict[str, Scores]:
     """Fit the baselines on one `.spacy` file and score them on another.
 
     What the training file holds decides: `doc.spans["answers"]` are those of `qa_baselines`,
-    `doc.ents` those of `ner_baselines`, exclusive `doc.cats` those of `score_textcat_baselines`.
+    `doc.ents` those of `ner_baselines`; `doc.cats` are exclusive classes
+    (`score_textcat_baselines`), numbers of choices or real values (`likeness_baselines`).
 
     Returns:
         Name of the baseline to spaCy's scores of it.
@@ -50,6 +58,10 @@ def score_baselines(train: Path, test: Path) -> dict[str, Scores]:
             )
         return score_qa_baselines(train_docs, test_docs)
     if not any(doc.ents for doc in train_docs):
+        if any(value not in (0.0, 1.0) for doc in train_docs for value in doc.cats.values()):
+            return score_regression_baselines(train_docs, test_docs)
+        if all(doc.cats and set(doc.cats) == _choices(doc) for doc in train_docs):
+            return score_choice_baselines(train_docs, test_docs)
         return score_textcat_baselines(train_docs, test_docs, names=(train, test))
     if any(any(doc.cats.values()) for doc in train_docs):
         raise ValueError(f"{train}: holds doc.ents and doc.cats; make a file for each task")
@@ -69,8 +81,8 @@ def score_textcat_baselines(
         names: Names of the two for messages.
 
     Returns:
-        Name of the baseline to spaCy's scores of it: `cats_micro_f` (of exclusive classes: the
-        accuracy), `cats_macro_f` and `cats_f_per_type`.
+        Name of the baseline to the scores of it that `spacy_bert.textcat_scorer.v1` gives:
+        `cats_acc`, `cats_mcc`, `cats_micro_f`, `cats_macro_f` and `cats_f_per_type`.
 
     Raises:
         ValueError: If a Doc has no positive category.
@@ -90,15 +102,15 @@ def score_textcat_baselines(
 
 
 def score_labels(docs: Sequence[Doc], labels: Sequence[str]) -> Scores:
-    """Score as spaCy does one predicted label for each annotated Doc."""
+    """Score as `bert_textcat` is one predicted label for each annotated Doc."""
+    names = sorted({name for doc in docs for name in doc.cats} | set(labels))
     examples = []
     for doc, label in zip(docs, labels, strict=True):
         prediction = Doc(doc.vocab, words=[token.text for token in doc])
-        prediction.cats = {label: 1.0}
+        prediction.cats = {name: float(name == label) for name in names}
         examples.append(Example(prediction, doc))
-    names = sorted({name for doc in docs for name in doc.cats} | set(labels))
-    scores = Scorer.score_cats(examples, "cats", labels=names, multi_label=False)
-    return {key: scores[key] for key in ("cats_micro_f", "cats_macro_f", "cats_f_per_type")}
+    scores = score_cats(examples, labels=names)
+    return {key: scores[key] for key in KEYS}
 
 
 def read_docs(path: Path) -> list[Doc]:
@@ -126,3 +138,8 @@ def _texts_and_labels(docs: Sequence[Doc], path: Path) -> tuple[list[str], list[
             raise ValueError(f"{path}: Doc {index} has no positive doc.cats; label it or drop it")
         labels.append(max(doc.cats, key=lambda name: doc.cats[name]))
     return [doc.text for doc in docs], labels
+
+
+def _choices(doc: Doc) -> set[str]:
+    """The keys that `doc.cats` has if it says which choice is right."""
+    return {str(index) for index in range(count_choices(doc))}

@@ -5,7 +5,7 @@ Layout of the output directory::
     unpacked/                       archives of official files
     data/<experiment>/              train.spacy and the sets that are scored
     training/<experiment>/<run>/    config.cfg, inputs.json, model-last/
-    metrics/<experiment>/<run>.json the figures of the run
+    metrics/<experiment>/<run>.json the figures of the run; baselines.json: cheap baselines
     logs/                           output of the commands, if several run at a time
     report/                         index.html, report.json, charts
 
@@ -31,6 +31,7 @@ from spacy.tokens import DocBin
 from spacy.vocab import Vocab
 from thinc.api import Config
 
+from spacy_bert.analysis.baselines import score_baselines
 from spacy_bert.analysis.experiments import LANG, Experiment, Score
 from spacy_bert.analysis.processes import Processes
 from spacy_bert.analysis.records import digest, is_done
@@ -144,6 +145,8 @@ class Finetuning:
                 del self.experiments[name]
         if not self.experiments:
             raise FileNotFoundError("nothing to train on. " + "; ".join(missing))
+        for name in self.experiments:
+            self._score_baselines(name)
         with self.processes as processes:
             processes.map([partial(self._train, run) for run in self.runs])
 
@@ -163,7 +166,8 @@ class Finetuning:
                     values = [self.figures(run)[title] for run in runs]
                     row[start] = statistics.mean(values) if values else None
                     row[f"± {start}"] = statistics.stdev(values) if len(values) > 1 else None
-                row["without reading"] = self._baseline(name, title)
+                row["without reading"] = self._unread(name, title)
+                row["cheap baseline"] = self._cheap(name, score)
                 row["paper"] = score.paper
                 rows.append(row)
         return rows
@@ -188,8 +192,8 @@ class Finetuning:
             "experiments",
             self.table(),
             caption="Means and standard deviations over the seeds, in percent, beside the same "
-            "training from random weights, what can be had without reading, and BERT base in the "
-            "paper.",
+            "training from random weights, what can be had without reading, the best cheap "
+            "baseline (linear models of words, shared words), and BERT base in the paper.",
             source=f"{setting.output}/metrics/*/*.json; Devlin et al. 2018",
             best=["pretrained"],
         )
@@ -277,7 +281,9 @@ class Finetuning:
             baselines[split] = found["baselines"].get(experiment.component, {})
         wanted = experiment.scores.items()
         return {
-            "figures": {name: 100.0 * _find(scores[one.split], one) for name, one in wanted},
+            "figures": {
+                name: 100.0 * (_find(scores[one.split], one) or 0.0) for name, one in wanted
+            },
             "baselines": {
                 name: 100.0 * baselines[one.split][one.key]["value"]
                 for name, one in wanted
@@ -333,7 +339,28 @@ class Finetuning:
             block[key] = value
         return config.interpolate()
 
-    def _baseline(self, name: str, title: str) -> float | None:
+    def _score_baselines(self, name: str) -> None:
+        """Fit cheap baselines, if there are any of the task, and score them on all sets."""
+        file, directory = self._baselines_file(name), self.setting.output / "baselines" / name
+        if is_done(directory, {"data": digest(self._data(name))}, file):
+            return
+        train, splits = self._data(name) / "train.spacy", self.experiments[name].splits
+        found = {
+            split: score_baselines(train, train.with_name(f"{split}.spacy")) for split in splits
+        }
+        with replacing(file) as temporary:
+            srsly.write_json(temporary, found)
+
+    def _cheap(self, name: str, score: Score) -> float | None:
+        """The best of the cheap baselines."""
+        found = srsly.read_json(self._baselines_file(name))[score.split]
+        values = [value for scores in found.values() if (value := _find(scores, score)) is not None]
+        return 100.0 * max(values) if values else None
+
+    def _baselines_file(self, name: str) -> Path:
+        return self.setting.output / "metrics" / name / "baselines.json"
+
+    def _unread(self, name: str, title: str) -> float | None:
         run = next(run for run in self.runs if run.experiment == name)
         found: dict[str, float] = srsly.read_json(self._metrics_file(run))["baselines"]
         return found.get(title)
@@ -345,12 +372,12 @@ class Finetuning:
         return self.setting.output / "metrics" / run.experiment / f"{run.name}.json"
 
 
-def _find(scores: Mapping[str, Any], score: Score) -> float:
-    """A score by its dotted key."""
+def _find(scores: Mapping[str, Any], score: Score) -> float | None:
+    """A score by its dotted key; None if it is not there."""
     value: Any = scores
     for key in score.key.split("."):
-        value = value[key]
-    return float(value)
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return None if value is None else float(value)
 
 
 def _limit(file: Path, limit: int) -> None:

@@ -90,6 +90,8 @@ def test_from_official_files_to_a_table(
     assert found["mrpc", "accuracy"]["without reading"] == 50.0
     assert found["conll2003-documents", "test F1"]["paper"] == 92.4
     assert found["swag", "accuracy"]["without reading"] == 25.0
+    assert found["stsb", "Pearson"]["cheap baseline"] is not None
+    assert found["mrpc", "accuracy"]["cheap baseline"] >= 50.0
     tasks = {"mrpc", "stsb", "conll2003-documents", "squad1", "swag"}
     assert {name for name, _ in found} == tasks
     assert "squad2 is left out" in done.output
@@ -133,6 +135,7 @@ def test_seeds_and_limits(
     done = reproduce("mrpc", data, output, checkpoint, *options)
     assert done.exit_code == 0, done.output
     assert sorted(path.stem for path in (output / "metrics" / "mrpc").iterdir()) == [
+        "baselines",
         "pretrained-1",
         "pretrained-2",
     ]
