@@ -257,7 +257,12 @@ class PretrainConfig:
             if field not in free and not isinstance(value, Path)
         }
         phases = [
-            [phase.last_step, phase.data.sequence_length, phase.batches_per_step]
+            [
+                phase.last_step,
+                phase.data.sequence_length,
+                phase.batches_per_step,
+                phase.known_positions,
+            ]
             for phase in self.phases
         ]
         return {**values, "[phases]": phases}

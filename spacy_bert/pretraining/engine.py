@@ -36,7 +36,7 @@ from spacy_bert.pretraining.phases import Phase
 from spacy_bert.pretraining.report import describe, final_metrics
 from spacy_bert.pretraining.shards import MANIFEST_FILE, Shards
 from spacy_bert.pretraining.signals import Stop, stop_signals
-from spacy_bert.pretraining.start import start_model
+from spacy_bert.pretraining.start import repeat_positions, start_model
 from spacy_bert.pretraining.throughput import flops_per_piece, peak_flops
 from spacy_bert.pretraining.tracking import start_trackers
 from spacy_bert.wordpiece import WordPiece
@@ -156,6 +156,10 @@ class Run:
         self.dev_set = self._dev_set(phase)
         if self.progress.step >= phase.last_step:
             return
+        if phase.known_positions and self.progress.step == phase.steps_before:
+            length = phase.data.sequence_length
+            repeat_positions(self.model, known=phase.known_positions, length=length)
+            log.say(f"positions {phase.known_positions} to {length - 1} begin as those before")
         is_cuda = self.device.type == "cuda"
         batches = load_batches(
             self._batch_maker("train", phase),

@@ -61,6 +61,23 @@ def start_model(
     return model
 
 
+def repeat_positions(model: BertForPreTraining, *, known: int, length: int) -> None:
+    """Let positions that no sequence has had begin with the embeddings of the known ones.
+
+    They repeat those of 1 to `known` - 1, whose neighbours then are neighbours too; the first one
+    is that of [CLS] alone.
+
+    Args:
+        model: The network.
+        known: Positions that were trained, from 0 on.
+        length: Positions that will be needed.
+    """
+    table = model.bert.embeddings.position.weight
+    new = torch.arange(known, length, device=table.device)
+    with torch.no_grad():
+        table[new] = table[1 + (new - 1) % (known - 1)]
+
+
 def piece_sources(old: WordPiece, new: WordPiece) -> list[list[int]]:
     """For each piece of the new vocabulary the old ids that say the same."""
     ids = {token: number for number, token in enumerate(old.tokens)}

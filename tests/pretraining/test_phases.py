@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from spacy_bert.pretraining.config import DataSettings, TrainingSettings
@@ -29,6 +31,21 @@ def test_what_a_phase_leaves_open_is_as_elsewhere():
     assert [phase.data.sequence_length for phase in phases] == [64, 64]
 
 
+def test_longer_phases_know_what_was_trained():
+    settings = PhaseSettings(shares=[0.2] * 5, sequence_length=[32, 16, 64, 64, 128])
+    phases = plan_phases(settings, DATA, TrainingSettings(steps=10))
+    assert [phase.known_positions for phase in phases] == [0, 0, 32, 0, 64]
+    assert [phase.steps_before for phase in phases] == [0, 2, 4, 6, 8]
+    off = plan_phases(
+        dataclasses.replace(settings, repeat_positions=False), DATA, TrainingSettings(steps=10)
+    )
+    assert not any(phase.known_positions for phase in off)
+    (only,) = plan_phases(PhaseSettings(known_positions=32), DATA, TrainingSettings(steps=10))
+    assert (only.known_positions, only.steps_before) == (32, 0)
+    (enough,) = plan_phases(PhaseSettings(known_positions=64), DATA, TrainingSettings(steps=10))
+    assert enough.known_positions == 0
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -36,6 +53,7 @@ def test_what_a_phase_leaves_open_is_as_elsewhere():
         ({"shares": [1.5, -0.5]}, "shares must be greater than 0"),
         ({"shares": [1.0], "sequence_length": [8, 9]}, "sequence_length has 2 items, shares has 1"),
         ({"shares": [1.0], "batches_per_step": [0]}, "batches_per_step must be at least 1"),
+        ({"known_positions": 1}, "known_positions must be at least 2, or 0 for all, got 1"),
     ],
 )
 def test_lists_that_do_not_fit_are_refused(fields, message):

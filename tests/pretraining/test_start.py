@@ -11,7 +11,7 @@ import torch
 from spacy_bert.bert import BertConfig, BertForPreTraining, save_pretrained
 from spacy_bert.pretraining.config import PretrainConfig
 from spacy_bert.pretraining.engine import pretrain
-from spacy_bert.pretraining.start import piece_sources, start_model
+from spacy_bert.pretraining.start import piece_sources, repeat_positions, start_model
 from spacy_bert.wordpiece import SPECIAL_TOKENS, WordPiece
 
 
@@ -154,3 +154,15 @@ def test_mistakes_are_named(checkpoint, tmp_path, shard_directory, wordpiece, fi
         fields = f'checkpoint = "{checkpoint[0]}"\n{fields}'
     with pytest.raises(ValueError, match=message):
         write(tmp_path, shard_directory, wordpiece, fields)
+
+
+def test_new_positions_begin_as_the_known_ones_but_the_first(checkpoint):
+    model = BertForPreTraining(checkpoint[1].config)
+    table = model.bert.embeddings.position.weight
+    before = table.detach().clone()
+    repeat_positions(model, known=8, length=20)
+    assert torch.equal(table[:8], before[:8])
+    assert torch.equal(table[20:], before[20:])
+    assert torch.equal(table[8:15], before[1:8])
+    assert torch.equal(table[15:20], before[1:6])
+    assert table.requires_grad
