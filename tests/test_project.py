@@ -16,6 +16,7 @@ from spacy_bert.analysis.experiments import EXPERIMENTS, GROUPS
 from spacy_bert.analysis.studies import STUDIES
 from spacy_bert.analysis.summary import TASKS
 from spacy_bert.cli.ablate import ablate
+from spacy_bert.cli.compare import compare
 from spacy_bert.cli.reproduce import reproduce
 
 ROOT = Path(__file__).parents[1]
@@ -56,48 +57,34 @@ def test_every_step_can_be_skipped_and_is_explained(project: dict) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_trained_pipeline_is_evaluated(project: dict, task: str) -> None:
-    commands = {command["name"]: command for command in project["commands"]}
-    trained = commands[f"train-{task}"]["outputs"]
-    evaluated = commands[f"evaluate-{task}"]
-    assert set(trained) < set(evaluated["deps"])
-    for line, model, output in zip(evaluated["script"], trained, evaluated["outputs"], strict=True):
-        assert f"evaluate {model} " in line
-        assert f"--output {output} " in line
-        assert Path(output).stem == Path(model).parent.name
-        assert Path(output).parent == Path("metrics") / task
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_every_pipeline_is_trained_from_its_start(project: dict, task: str) -> None:
+def test_every_task_is_trained_from_both_starts_and_reported(project: dict, task: str) -> None:
     commands = {command["name"]: command for command in project["commands"]}
     command = commands[f"train-{task}"]
-    for line, model in zip(command["script"], command["outputs"], strict=True):
-        start, _, seed = Path(model).parent.name.rpartition("-")
-        assert f"train configs/{task}.cfg --output {Path(model).parent} " in line
-        assert f"--training.seed {seed} " in line
-        assert ("--components.bert.model.pretrained false" in line) == (start == "random")
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_every_task_has_baselines_and_is_reported(project: dict, task: str) -> None:
-    commands = {command["name"]: command for command in project["commands"]}
-    assert commands[f"baselines-{task}"]["outputs"] == [f"metrics/{task}/baselines.json"]
-    assert f"metrics/{task}" in commands["report"]["deps"]
-    assert {f"train-{task}", f"evaluate-{task}", f"baselines-{task}"} < set(
-        project["workflows"]["all"]
-    )
+    (line,) = command["script"]
+    words = line.split()
+    assert words[:6] == f"python -m spacy bert compare configs/{task}.cfg".split()
+    options = dict(re.findall(r"--([a-z.-]+) (\S+)", line))
+    known = {name.replace("_", "-") for name in inspect.signature(compare).parameters}
+    assert {name for name in options if "." not in name} <= known
+    names = [f"pretrained-{seed}" for seed in range(int(options["seeds"]))]
+    names += [f"random-{seed}" for seed in range(int(options["random-seeds"]))]
+    assert command["outputs"] == [
+        *(f"{words[6]}/{name}/model-best" for name in names),
+        *(f"{options['metrics']}/{name}.json" for name in names),
+    ]
+    assert {f"configs/{task}.cfg", options["test"]} < set(command["deps"])
+    assert options["metrics"] in commands["report"]["deps"]
+    assert commands[f"baselines-{task}"]["outputs"] == [f"{options['metrics']}/baselines.json"]
+    assert {f"train-{task}", f"baselines-{task}"} < set(project["workflows"]["all"])
 
 
 def test_the_gpu_can_be_chosen(tmp_path: Path) -> None:
     (tmp_path / "project.yml").write_text((ROOT / "project.yml").read_text(encoding="utf-8"))
-    project = load_project_config(tmp_path, overrides={"vars.gpu_id": 0})
+    project = load_project_config(tmp_path, overrides={"vars.gpu_id": 0, "vars.jobs": 1})
     lines = [line for command in project["commands"] for line in command["script"]]
-    pipelines = [
-        line for line in lines if re.match(r"python -m spacy (train|(bert )?evaluate) ", line)
-    ]
-    assert len(pipelines) == 24
-    assert all("--gpu-id 0" in line for line in pipelines)
+    training = [line for line in lines if re.search(r"bert (compare|ablate|reproduce) ", line)]
+    assert len(training) == len(TASKS) + len(STUDIES) + len(GROUPS)
+    assert all("--jobs 1 --gpu-id 0" in line for line in training)
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -126,7 +113,7 @@ def test_studies_can_be_run_at_real_scale(tmp_path: Path) -> None:
         "ablation_ner": "conll.cfg",
         "ablation_steps": 1000000,
         "ablation_seeds": 5,
-        "ablation_jobs": 1,
+        "jobs": 1,
         "gpu_id": 0,
     }
     overrides = {f"vars.{name}": value for name, value in chosen.items()}

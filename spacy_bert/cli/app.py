@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from spacy_bert.cli.ablate import ablate
+from spacy_bert.cli.compare import compare
 from spacy_bert.cli.convert import convert
 from spacy_bert.cli.data import data
 from spacy_bert.cli.evaluate import evaluate
@@ -38,6 +39,7 @@ app.command("init-config", no_args_is_help=True)(init_config)
 app.command("evaluate", no_args_is_help=True)(evaluate)
 app.command("baselines", no_args_is_help=True)(baselines)
 app.command("report", no_args_is_help=True)(report)
+app.command("compare", no_args_is_help=True, context_settings=_FREE_OPTIONS)(compare)
 app.command("grid", no_args_is_help=True, context_settings=_FREE_OPTIONS)(grid)
 app.command("reproduce", no_args_is_help=True, context_settings=_FREE_OPTIONS)(reproduce)
 app.command("ablate", no_args_is_help=True, context_settings=_FREE_OPTIONS)(ablate)

@@ -3,9 +3,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import spacy
 import srsly
+from spacy.tokens import DocBin
+from spacy.util import load_config
+from typer.testing import CliRunner
+
+from spacy_bert.analysis.processes import Processes
+from spacy_bert.cli.app import app
+from tests.pipeline import lifecycle
 
 LABELS = ("A", "B")
+CONFIGS = Path(__file__).parents[2] / "configs"
+DOCS = 10
 
 
 def textcat_scores(value: float) -> dict[str, object]:
@@ -65,3 +75,38 @@ def results(tmp_path: Path) -> Path:
             srsly.write_json(task / f"random-{seed}.json", scores(value + shift - 0.2))
         srsly.write_json(task / "baselines.json", {"majority": scores(0.1 + shift)})
     return tmp_path
+
+
+@pytest.fixture
+def work(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a set and a config, the current one."""
+    nlp = spacy.blank("en")
+    docs = DocBin()
+    for number in range(DOCS):
+        doc = nlp.make_doc(f"the river number {number}")
+        doc.cats = {"EVEN": float(number % 2 == 0), "ODD": float(number % 2)}
+        docs.add(doc)
+    docs.to_disk(tmp_path / "docs.spacy")
+    config = load_config(CONFIGS / "textcat.cfg", interpolate=False)
+    paths = {"encoder": checkpoint, "train": "docs.spacy", "dev": "docs.spacy"}
+    config["paths"] |= {name: str(path) for name, path in paths.items()}
+    config.to_disk(tmp_path / "config.cfg", interpolate=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that ran, in this process instead of their own."""
+    ran: list[list[str]] = []
+
+    def run(self: Processes, arguments: list[str], log: Path) -> None:
+        ran.append(arguments[1:])
+        if arguments[1] == "bert":
+            done = CliRunner().invoke(app, arguments[2:])
+            assert done.exit_code == 0, done.output
+        else:
+            lifecycle.command(*arguments[1:])
+
+    monkeypatch.setattr(Processes, "run", run)
+    return ran

@@ -14,9 +14,7 @@ from spacy.util import load_config
 from typer.testing import CliRunner
 
 from spacy_bert.analysis.experiments import EXPERIMENTS, GROUPS, find_experiments
-from spacy_bert.analysis.processes import Processes
 from spacy_bert.cli.app import app
-from tests.pipeline import lifecycle
 from tests.pipeline.questions import CONTEXT
 
 MRPC = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
@@ -49,23 +47,6 @@ def data(tmp_path: Path) -> Path:
     for name in ("train.csv", "val.csv"):
         (folder / "swag" / name).write_text(SWAG + endings)
     return folder
-
-
-@pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that ran, in this process instead of their own."""
-    ran: list[list[str]] = []
-
-    def run(self: Processes, arguments: list[str], log: Path) -> None:
-        ran.append(arguments[1:])
-        if arguments[1] == "bert":
-            done = CliRunner().invoke(app, arguments[2:])
-            assert done.exit_code == 0, done.output
-        else:
-            lifecycle.command(*arguments[1:])
-
-    monkeypatch.setattr(Processes, "run", run)
-    return ran
 
 
 def reproduce(names: str, data: Path, output: Path, checkpoint: Path, *options: str):

@@ -13,43 +13,8 @@ from spacy.util import load_config
 from typer.testing import CliRunner
 
 from spacy_bert.analysis.grid import Grid, Point, Setting
-from spacy_bert.analysis.processes import Processes
 from spacy_bert.cli.app import app
-from tests.pipeline import lifecycle
-
-CONFIGS = Path(__file__).parents[2] / "configs"
-DOCS = 10
-
-
-@pytest.fixture
-def work(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with a set and a config, the current one."""
-    nlp = spacy.blank("en")
-    docs = DocBin()
-    for number in range(DOCS):
-        doc = nlp.make_doc(f"the river number {number}")
-        doc.cats = {"EVEN": float(number % 2 == 0), "ODD": float(number % 2)}
-        docs.add(doc)
-    docs.to_disk(tmp_path / "docs.spacy")
-    config = load_config(CONFIGS / "textcat.cfg", interpolate=False)
-    paths = {"encoder": checkpoint, "train": "docs.spacy", "dev": "docs.spacy"}
-    config["paths"] |= {name: str(path) for name, path in paths.items()}
-    config.to_disk(tmp_path / "config.cfg", interpolate=False)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that ran, in this process instead of their own."""
-    ran: list[list[str]] = []
-
-    def run(self: Processes, arguments: list[str], log: Path) -> None:
-        ran.append(arguments)
-        lifecycle.command(*arguments[1:])
-
-    monkeypatch.setattr(Processes, "run", run)
-    return ran
+from tests.analysis.conftest import DOCS
 
 
 def grid(*options: str):
