@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from spacy.util import load_config
 from thinc.api import Config
 
 from spacy_bert.analysis.studies import Features, Measure, Reading
+from spacy_bert.analysis.train_config import read_train_config
 from spacy_bert.bert import BertConfig
 from spacy_bert.bert import load_config as load_bert_config
 
@@ -76,12 +76,7 @@ def read_config(file: Path, measure: Measure) -> Config:
     Raises:
         ValueError: If not; names the file and the section.
     """
-    if not file.is_file():
-        raise ValueError(f"{file}: no such config file")
-    try:
-        config: Config = load_config(file, interpolate=False)
-    except ValueError as error:
-        raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
+    config = read_train_config(file, interpolate=False)
     _, head = _components(config, file, measure)
     wanted = _CLS if measure.task == "textcat" else _TOKENS
     if head.get("model", {}).get("tok2vec", {}).get("@architectures") != wanted:

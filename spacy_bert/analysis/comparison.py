@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import srsly
-from spacy.util import load_config
 from thinc.api import Config
 
 from spacy_bert.analysis.processes import Processes
 from spacy_bert.analysis.records import digest, is_done
 from spacy_bert.analysis.score_names import format_score, name_score
+from spacy_bert.analysis.train_config import read_train_config
 
 STARTS = ("pretrained", "random")
 
@@ -192,12 +192,7 @@ def _read_config(file: Path, overrides: Mapping[str, Any]) -> Config:
     Raises:
         ValueError: If not; names the file and the section.
     """
-    if not file.is_file():
-        raise ValueError(f"{file}: no such config file")
-    try:
-        config: Config = load_config(file, overrides=dict(overrides), interpolate=True)
-    except ValueError as error:
-        raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
+    config = read_train_config(file, overrides, interpolate=True)
     if "training" not in config:
         raise ValueError(f"{file}: has no [training]; fill it: spacy init fill-config")
     if not _encoders(config):

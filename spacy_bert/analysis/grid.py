@@ -27,13 +27,14 @@ from typing import Any, NamedTuple
 import srsly
 from spacy.language import Language
 from spacy.training import Example
-from spacy.util import load_config, load_model_from_config, registry, resolve_dot_names
+from spacy.util import load_model_from_config, registry, resolve_dot_names
 from thinc.api import Config
 
 from spacy_bert.analysis import plots
 from spacy_bert.analysis.processes import Processes
 from spacy_bert.analysis.records import digest, is_done
 from spacy_bert.analysis.report import Report
+from spacy_bert.analysis.train_config import read_train_config
 from spacy_bert.files import replacing
 
 # The paper's.
@@ -298,12 +299,7 @@ def _read_config(file: Path, overrides: Mapping[str, Any]) -> Config:
     Raises:
         ValueError: If not; names the file and the field.
     """
-    if not file.is_file():
-        raise ValueError(f"{file}: no such config file")
-    try:
-        config: Config = load_config(file, overrides=dict(overrides), interpolate=True)
-    except ValueError as error:
-        raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
+    config = read_train_config(file, overrides, interpolate=True)
     training = config.get("training", {})
     for section in ("batcher", "optimizer"):
         if not isinstance(training.get(section), dict):
