@@ -46,7 +46,7 @@ def init_config(
         ),
     ] = None,
     gpu: Annotated[
-        bool, typer.Option("--gpu", help="Settings for a GPU: bf16, larger batches.")
+        bool, typer.Option("--gpu", help="Settings for a GPU: larger batches, torch's memory.")
     ] = False,
     private: Annotated[
         bool,

@@ -16,15 +16,12 @@ from torch import Tensor, nn
 
 from spacy_bert.bert import BertConfig, BertModel, PackedBatch, load_config, load_encoder
 from spacy_bert.models.batch import Chunks, PackedTransformerBatch
+from spacy_bert.models.budget import Budget, computes_bf16, pieces_at_once, training_budget
 from spacy_bert.models.hub import find_checkpoint
 from spacy_bert.models.layout import LayoutOptions, Slide, lay_out
 from spacy_bert.models.listeners import EncoderModel, private_config, split
 from spacy_bert.models.shim import Config, TorchShim
 from spacy_bert.wordpiece import WordPiece
-
-# A CPU's caches are full by then; a GPU wants work, and has less time than memory.
-PIECES_AT_ONCE = {"cpu": 2048, "cuda": 16384}
-SCORES_PER_PIECE = 128
 
 Backprop = Callable[[FullTransformerBatch], list[Doc]]
 
@@ -103,7 +100,7 @@ class EncoderSettings:
         max_batch_pieces: pieces that the network takes at once; None for what suits the device.
         frozen_layers: layers from the bottom that are not trained, embeddings below them included;
             None trains all.
-        mixed_precision: train in bf16 on CUDA.
+        mixed_precision: train in bf16 where the device computes in it.
     """
 
     window: int | None
@@ -130,10 +127,8 @@ class EncoderSettings:
         self.layout(positions=self.window or max(512, (self.stride or 0) + 2))
 
     def pieces_at_once(self, device: torch.device) -> int:
-        """How many pieces the network takes at once on a device."""
-        if self.max_batch_pieces is not None:
-            return self.max_batch_pieces
-        return PIECES_AT_ONCE.get(device.type, PIECES_AT_ONCE["cpu"])
+        """How many pieces the network takes at once on a device, in prediction."""
+        return pieces_at_once(device, self.max_batch_pieces)
 
     def layout(self, *, positions: int) -> LayoutOptions:
         """The layout options for a network with so many positions.
@@ -213,9 +208,17 @@ class EncoderShim(TorchShim):
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The precision to train in; weights and outputs are fp32 in any."""
-        if self.settings.mixed_precision and self.device.type == "cuda":
-            return torch.autocast("cuda", dtype=torch.bfloat16)
+        device = self.device
+        if self.settings.mixed_precision and computes_bf16(device):
+            return torch.autocast(device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
+
+    def budget(self, *, training: bool) -> Budget:
+        """What the network takes at once."""
+        given = self.settings.max_batch_pieces
+        if training:
+            return training_budget(self.network.config, self.device, given)
+        return Budget(pieces=pieces_at_once(self.device, given))
 
 
 def build_network(config: Config) -> BertModel:
@@ -254,10 +257,11 @@ def build_encoder(
             "last".
         max_batch_pieces: the network never takes more pieces at once (but for a single window);
             in training, larger batches are computed twice to bound memory. Default: 2,048 on a CPU,
-            where more is not faster, and 16,384 on a GPU.
+            where more is not faster (in training as many as keep to 2 GB), and 16,384 on a GPU.
         frozen_layers: train neither the embeddings nor this many layers above them; default: train
             everything. (To keep the whole encoder as it is, freeze the component.)
-        mixed_precision: train in bf16 on CUDA, with fp32 weights; ignored on a CPU.
+        mixed_precision: train in bf16, with fp32 weights, on CUDA and on a CPU that has
+            instructions for it (AVX512-BF16, AMX); ignored on other ones.
 
     Raises:
         ValueError: if an option is out of range.
@@ -312,10 +316,10 @@ def forward(
     if not filled:
         empty = PackedTransformerBatch.build(docs, layouts, None, shim.wordpiece)
         return empty, lambda gradient: list(docs)
-    pieces = shim.settings.pieces_at_once(shim.device)
-    # With dropout, a CPU keeps all attention scores for the backward pass: what long windows fill.
-    scores = SCORES_PER_PIECE * pieces if is_train and shim.device.type == "cpu" else None
-    chunks = Chunks.build(filled, max_pieces=pieces, max_scores=scores, device=shim.device)
+    budget = shim.budget(training=is_train)
+    chunks = Chunks.build(
+        filled, max_pieces=budget.pieces, max_scores=budget.scores, device=shim.device
+    )
     if is_train:
         hidden, backprop_hidden = encode_for_update(
             shim, chunks, docs=len(filled), dropout=model.attrs["dropout_rate"]

@@ -235,7 +235,7 @@ def _refuse_clashes(nlp: Language, names: Sequence[str]) -> None:
 
 def _component(nlp: Language, name: str, *, private: bool, gpu: bool) -> dict[str, Any]:
     """The config of a component; what is left out has its default."""
-    encoder = _default_model(nlp, "bert") | {"name": "${paths.encoder}", "mixed_precision": gpu}
+    encoder = _default_model(nlp, "bert") | {"name": "${paths.encoder}", "mixed_precision": True}
     if name == "bert":
         return {"factory": name, "model": encoder}
     model = _default_model(nlp, name)

@@ -14,6 +14,7 @@ from thinc.api import set_dropout_rate
 
 import spacy_bert
 from spacy_bert.bert import load_encoder
+from spacy_bert.models.budget import computes_bf16
 from spacy_bert.models.encoder import EncoderModel, build_encoder, encoder_shim
 from spacy_bert.wordpiece import WordPiece
 from tests.conftest import SENTENCES
@@ -250,22 +251,45 @@ def test_depth_counts_from_the_top(checkpoint: Path) -> None:
     assert set(depths.values()) == {0, 1, 2, 3}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_mixed_precision_trains_close_to_fp32(checkpoint: Path, docs: list[Doc]) -> None:
-    spacy.require_gpu()
-    results = []
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_mixed_precision_trains_close_to_fp32(
+    checkpoint: Path, docs: list[Doc], device: str
+) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs CUDA")
+    if not computes_bf16(torch.device(device)):
+        pytest.skip("this CPU has no instructions for bf16")
+    if device == "cuda":
+        spacy.require_gpu()
+    outputs, gradients = [], []
     for mixed in (False, True):
         model = encoder(checkpoint, mixed_precision=mixed)
         set_dropout_rate(model, 0.0)
-        batch, _ = model.begin_update(docs)
-        results.append(batch.doc_data[0].model_output.last_hidden_state)
-        assert results[-1].dtype == "float32"
-    difference = abs(results[0] - results[1])
-    assert 0 < float(difference.max()) < 0.1
+        batch, backprop = model.begin_update(docs)
+        outputs.append(batch.doc_data[0].model_output.last_hidden_state)
+        assert outputs[-1].dtype == "float32"
+        generator = np.random.default_rng(0)
+        arrays = [
+            [generator.standard_normal(d.model_output.last_hidden_state.shape, dtype="f")]
+            for d in batch.doc_data
+            if "last_hidden_state" in d.model_output
+        ]
+        backprop(batch.unsplit_by_doc(arrays))
+        weight = encoder_shim(model).network.layers[0].feed_forward.up.weight
+        assert weight.dtype == weight.grad.dtype == torch.float32
+        gradients.append(weight.grad)
+    assert 0 < float(abs(outputs[0] - outputs[1]).max()) < 0.1
+    assert torch.cosine_similarity(*(g.flatten() for g in gradients), dim=0) > 0.99
 
 
-def test_mixed_precision_is_ignored_on_a_cpu(checkpoint: Path, docs: list[Doc]) -> None:
+def test_mixed_precision_is_ignored_where_it_is_slower(
+    checkpoint: Path, docs: list[Doc], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = encoder(checkpoint, mixed_precision=True)
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    with encoder_shim(model).autocast():
+        assert not torch.is_autocast_enabled("cpu")
     assert trained_parameters(model, docs)
 
 
