@@ -69,6 +69,7 @@ class Setting:
         seeds: How many times each is trained from the pre-trained weights.
         random_seeds: How many times from random ones.
         learning_rate: Its peak.
+        epochs: Passes over the training set; None for the recipe's.
         overrides: Fields of the config by dotted name, for all.
         train_limit: Take so many training examples, the first of them shuffled; None for all.
         jobs: Commands at a time.
@@ -81,6 +82,7 @@ class Setting:
     seeds: int = 1
     random_seeds: int = 1
     learning_rate: float = 5e-5
+    epochs: int | None = None
     overrides: Mapping[str, Any]
     train_limit: int | None = None
     jobs: int = 1
@@ -98,6 +100,8 @@ class Setting:
             raise ValueError(f"random seeds must not be negative, got {self.random_seeds}")
         if self.learning_rate <= 0.0:
             raise ValueError(f"learning rate must be above 0, got {self.learning_rate}")
+        if self.epochs is not None and self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
 
 
 class Finetuning:
@@ -183,10 +187,13 @@ class Finetuning:
         report = Report(
             "spacy_bert: fine-tuning", f"{setting.encoder}, learning rate {setting.learning_rate:g}"
         )
+        epochs = "three epochs (two for SQuAD)"
+        if setting.epochs is not None:
+            epochs = f"but for the epochs, which are {setting.epochs}"
         report.text(
             "Each figure is that of the last model; no checkpoint was searched for. The recipe is "
-            "the paper's: batches of 32 (16 for questions and choices), three epochs (two for "
-            "SQuAD), a tenth of the steps to warm up, dropout 0.1. " + " ".join(self.notes())
+            f"the paper's: batches of 32 (16 for questions and choices), {epochs}, a tenth of the "
+            "steps to warm up, dropout 0.1. " + " ".join(self.notes())
         )
         report.table(
             "experiments",
@@ -302,7 +309,8 @@ class Finetuning:
         experiment, setting = self.experiments[run.experiment], self.setting
         data = self._data(run.experiment)
         examples = len(DocBin().from_disk(data / "train.spacy"))
-        steps = experiment.epochs * -(-examples // experiment.batch_size)
+        epochs = setting.epochs or experiment.epochs
+        steps = epochs * -(-examples // experiment.batch_size)
         starter = make_starter([experiment.component], setting.encoder, lang=LANG, max_steps=steps)
         config = starter.config
         config["paths"] |= {
@@ -315,7 +323,7 @@ class Finetuning:
             "patience": 0,
             # spaCy counts the steps from 0.
             "max_steps": max(steps - 1, 1),
-            "eval_frequency": max(steps // experiment.epochs, 1),
+            "eval_frequency": max(steps // epochs, 1),
             "batcher": {
                 "@batchers": "spacy.batch_by_sequence.v1",
                 "size": experiment.batch_size,

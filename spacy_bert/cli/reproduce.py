@@ -33,6 +33,9 @@ def reproduce(
         int, typer.Option(help="Times each is trained from random weights.")
     ] = 1,
     learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 5e-5,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training set.  [3; SQuAD: 2]")
+    ] = None,
     train_limit: Annotated[
         int | None, typer.Option(help="Training examples at most, chosen at random.")
     ] = None,
@@ -66,6 +69,7 @@ def reproduce(
             seeds=seeds,
             random_seeds=random_seeds,
             learning_rate=learning_rate,
+            epochs=epochs,
             overrides=parse_overrides(context.args),
             train_limit=train_limit,
             jobs=jobs,

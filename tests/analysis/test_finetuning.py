@@ -111,7 +111,7 @@ def test_seeds_and_limits(
     data: Path, checkpoint: Path, tmp_path: Path, commands: list[list[str]]
 ) -> None:
     options = ("--components.bert.model.window", "64", "--train-limit", "4")
-    options += ("--seeds", "2", "--random-seeds", "0")
+    options += ("--seeds", "2", "--random-seeds", "0", "--epochs", "5")
     output = tmp_path / "results"
     done = reproduce("mrpc", data, output, checkpoint, *options)
     assert done.exit_code == 0, done.output
@@ -125,6 +125,9 @@ def test_seeds_and_limits(
     ]
     assert row["± pretrained"] >= 0.0
     assert row["random"] is None
+    config = load_config(output / "training" / "mrpc" / "pretrained-1" / "config.cfg")
+    assert config["training"]["optimizer"]["learn_rate"]["total_steps"] == 5
+    assert "but for the epochs, which are 5" in (output / "report" / "index.html").read_text()
     assert len(DocBin().from_disk(output / "data" / "mrpc" / "train.spacy")) == 4
     assert len(DocBin().from_disk(output / "data" / "mrpc" / "dev.spacy")) == 10
 
@@ -168,6 +171,7 @@ def test_nothing_to_train_on(data: Path, checkpoint: Path, tmp_path: Path) -> No
         ("mrpc", ("--seeds", "0"), "seeds must be at least 1"),
         ("mrpc", ("--random-seeds", "-1"), "random seeds must not be negative"),
         ("mrpc", ("--learning-rate", "0"), "learning rate must be above 0"),
+        ("mrpc", ("--epochs", "0"), "epochs must be at least 1"),
         ("mrpc", ("--training.dropuot", "0"), "the config of mrpc has no field training.dropuot"),
     ],
 )
