@@ -107,10 +107,10 @@ def _conll(documents: bool, source: Path, output: Path) -> None:
         )
 
 
-_WINDOW = "components.bert.model.window"
+WINDOW = "components.bert.model.window"
 # Sentences and pairs of them are short; RTE's and QNLI's are not, and their premise slides.
-_SHORT = {_WINDOW: 128}
-_LONG = {_WINDOW: None, "components.bert.model.slide": "first"}
+_SHORT = {WINDOW: 128}
+_LONG = {WINDOW: None, "components.bert.model.slide": "first"}
 _GLUE_NOTE = "The paper's figures are of GLUE's test sets, ours of the development sets."
 
 
@@ -135,7 +135,7 @@ def _positive_f1(label: str, paper: float) -> Score:
     return Score(split="dev", key=f"cats_f_per_type.{label}.f", paper=paper)
 
 
-_SQUAD_SETTINGS = {_WINDOW: 384, "components.bert.model.stride": 128}
+_SQUAD_SETTINGS = {WINDOW: 384, "components.bert.model.stride": 128}
 
 
 _SQUAD_1 = {

@@ -32,10 +32,11 @@ from spacy.vocab import Vocab
 from thinc.api import Config
 
 from spacy_bert.analysis.baselines import score_baselines
-from spacy_bert.analysis.experiments import LANG, Experiment, Score
+from spacy_bert.analysis.experiments import LANG, WINDOW, Experiment, Score
 from spacy_bert.analysis.processes import Processes
 from spacy_bert.analysis.records import digest, is_done
 from spacy_bert.analysis.report import Report
+from spacy_bert.bert import load_config
 from spacy_bert.datasets.writing import write_docs
 from spacy_bert.files import replacing, replacing_directory
 from spacy_bert.pipeline.starter import make_starter
@@ -337,6 +338,9 @@ class Finetuning:
             **experiment.settings,
             **setting.overrides,
         }
+        if settings.get(WINDOW) is not None and Path(setting.encoder).is_dir():
+            positions = load_config(setting.encoder).max_position_embeddings
+            settings[WINDOW] = min(settings[WINDOW], positions)
         for name, value in settings.items():
             *sections, key = name.split(".")
             block: Any = config
