@@ -34,14 +34,13 @@ from spacy_bert.analysis import plots
 from spacy_bert.analysis.processes import Processes
 from spacy_bert.analysis.records import digest, is_done
 from spacy_bert.analysis.report import Report
-from spacy_bert.analysis.train_config import read_train_config
+from spacy_bert.analysis.train_config import read_train_config, set_schedule
 from spacy_bert.files import replacing
 
 # The paper's.
 BATCH_SIZES = (16, 32)
 LEARNING_RATES = (5e-5, 3e-5, 2e-5)
 EPOCHS = (3, 4)
-WARMUP = 0.1  # share of the steps, where the config's own schedule does not say
 
 Row = dict[str, Any]
 
@@ -265,12 +264,10 @@ class Grid:
         # spaCy counts the steps from 0 and scores the multiples of `eval_frequency`.
         training["max_steps"] = training["eval_frequency"] = max(steps - 1, 1)
         training["max_epochs"] = training["patience"] = 0
+        set_schedule(training, steps)
         schedule = training["optimizer"]["learn_rate"]
         if isinstance(schedule, dict):
-            total, warmup = schedule["total_steps"], schedule["warmup_steps"]
-            share = warmup / total if total > 1 else WARMUP
             schedule["initial_rate"] = point.learning_rate
-            schedule["total_steps"], schedule["warmup_steps"] = steps, int(share * steps)
         else:
             training["optimizer"]["learn_rate"] = point.learning_rate
         return config

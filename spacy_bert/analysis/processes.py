@@ -48,25 +48,29 @@ class Processes:
     ) -> None:
         """End what still runs, and wait for it: pre-training writes a checkpoint first."""
         self._stop()
+        if kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit)):
+            sys.stderr.write("stopped; the same command goes on from what is done\n")
         if self._handler is not None:
             signal.signal(signal.SIGTERM, self._handler)
 
-    def run(self, arguments: Sequence[str], log: Path) -> None:
+    def run(self, arguments: Sequence[str], log: Path, *, shown: bool = True) -> None:
         """Run `python -m arguments` and wait for it.
 
         Args:
             arguments: Module and arguments.
-            log: Takes its output, if several commands run at a time.
+            log: Takes its output, if several commands run at a time or it is not to be shown.
+            shown: Whether its output is for people, where it stands alone.
 
         Raises:
             ChildProcessError: If it fails, or another has failed before; names the log.
         """
         environment = dict(os.environ)
-        if self.at_once == 1:
+        if self.at_once == 1 and shown:
             self._wait(arguments, environment, None)
             return
-        threads = max(1, (os.cpu_count() or 1) // self.at_once)
-        environment.setdefault("OMP_NUM_THREADS", str(threads))
+        if self.at_once > 1:
+            threads = max(1, (os.cpu_count() or 1) // self.at_once)
+            environment.setdefault("OMP_NUM_THREADS", str(threads))
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
             self._wait(arguments, environment, stream)
@@ -79,13 +83,17 @@ class Processes:
         """
         pool = ThreadPoolExecutor(self.at_once)
         try:
-            for done in as_completed([pool.submit(work) for work in works]):
+            for done in as_completed([pool.submit(self._begin, work) for work in works]):
                 done.result()
         except BaseException:
             self._stop()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _begin(self, work: Callable[[], None]) -> None:
+        if not self._is_stopped:
+            work()
 
     def _wait(self, arguments: Sequence[str], environment: dict[str, str], stream: Any) -> None:
         with self._lock:  # so that `_stop` sees whatever was begun

@@ -27,23 +27,41 @@ def is_done(directory: Path, inputs: Mapping[str, Any], result: Path) -> bool:
     Raises:
         ValueError: If the directory holds something that was not made so.
     """
-    inputs, file = json.loads(json.dumps(inputs)), directory / INPUTS_FILE
-    if directory.exists() and any(directory.iterdir()):
-        if not file.is_file():
-            raise ValueError(f"{directory}: was not made here; name another --output")
-        try:
-            is_same = json.loads(file.read_text(encoding="utf8")) == inputs
-        except ValueError:
-            is_same = False
-        if is_same and result.is_file():
+    if is_recorded(directory, inputs):
+        if result.is_file():
             return True
-        if not is_same:
-            shutil.rmtree(directory)
+    elif directory.exists():
+        shutil.rmtree(directory)
     result.unlink(missing_ok=True)
-    with replacing(file) as temporary:
+    record(directory, inputs)
+    return False
+
+
+def is_recorded(directory: Path, inputs: Mapping[str, Any]) -> bool:
+    """Whether what a directory holds was made, or begun, of these inputs.
+
+    Raises:
+        ValueError: If it holds something that was not made so.
+    """
+    if directory.is_file():
+        raise ValueError(f"{directory}: is a file; name a directory")
+    if not directory.exists() or not any(directory.iterdir()):
+        return False
+    file = directory / INPUTS_FILE
+    if not file.is_file():
+        raise ValueError(f"{directory}: was not made here; name another --output")
+    try:
+        found = json.loads(file.read_text(encoding="utf8"))
+    except ValueError:
+        return False
+    return bool(found == json.loads(json.dumps(inputs)))
+
+
+def record(directory: Path, inputs: Mapping[str, Any]) -> None:
+    """Note what a directory is made of."""
+    with replacing(directory / INPUTS_FILE) as temporary:
         # Not srsly: it writes 1e-12 as 0.0.
         temporary.write_text(json.dumps(inputs, indent=2) + "\n", encoding="utf8")
-    return False
 
 
 def digest(path: Path) -> str:

@@ -1,13 +1,16 @@
-"""Read a user's config for `spacy train`."""
+"""Users' configs for `spacy train`: read them, refuse what would be passed over, set the steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from spacy.util import load_config
+from spacy.util import load_config, load_model_from_config
 from thinc.api import Config
+
+WARMUP = 0.1  # share of the steps, where the config's own schedule does not say
 
 
 def read_train_config(
@@ -21,12 +24,56 @@ def read_train_config(
         interpolate: Whether to fill in its variables.
 
     Raises:
-        ValueError: If it is missing or malformed; names the file.
+        ValueError: If it is missing or malformed, or has no field of an override; names the file.
     """
     if not file.is_file():
         raise ValueError(f"{file}: no such config file")
     try:
+        plain = load_config(file, interpolate=False)
         config: Config = load_config(file, overrides=dict(overrides or {}), interpolate=interpolate)
     except ValueError as error:
         raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
+    _require_fields(file, plain, overrides or {})
     return config
+
+
+def set_schedule(training: dict[str, Any], steps: int) -> None:
+    """Let the learning rate rise and fall over so many steps, with its share of warm-up.
+
+    A rate that is a number, or a schedule without an end, stays as it is.
+    """
+    schedule = training["optimizer"].get("learn_rate")
+    if not isinstance(schedule, dict) or "total_steps" not in schedule:
+        return
+    total, warmup = schedule["total_steps"], schedule["warmup_steps"]
+    share = warmup / total if total > 1 else WARMUP
+    schedule["total_steps"], schedule["warmup_steps"] = steps, int(share * steps)
+
+
+def _require_fields(file: Path, config: Config, overrides: Mapping[str, Any]) -> None:
+    """Refuse overrides of nothing: spaCy would take them, and change nothing.
+
+    Raises:
+        ValueError: Names the field, and the one that may have been meant.
+    """
+    unknown = [name for name in overrides if name not in set(_fields(config))]
+    if not unknown:
+        return
+    try:
+        filled = load_model_from_config(config, auto_fill=True).config
+    except ValueError:
+        filled = config  # what is wrong with it shows when it is trained
+    known = list(_fields(filled))
+    for name in unknown:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean --{close[0]}?" if close else ""
+            raise ValueError(f"{file}: has no field {name}, which --{name} would set{hint}")
+
+
+def _fields(block: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """The dotted names of all fields, of sections too."""
+    for key, value in block.items():
+        yield f"{before}{key}"
+        if isinstance(value, Mapping):
+            yield from _fields(value, f"{before}{key}.")

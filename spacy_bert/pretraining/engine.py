@@ -111,7 +111,7 @@ def _pretrain(
         output / LOG_FILE, first_step=first_step, steps=steps, process=process, trackers=trackers
     )
     with log, stop_signals() as stop:
-        for note in run.notes:
+        for note in (run.describe(), *run.notes):
             log.say(note)
         for phase in config.phases:
             run.train(phase, log, stop)
@@ -151,6 +151,15 @@ class Run:
         self.progress = Progress()
         self.meter = Meter(process)
 
+    def describe(self) -> str:
+        """One line on what is about to be done."""
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        text = len(self.shards.train.pieces)
+        return (
+            f"{parameters / 1e6:.1f} M parameters, {text:,} pieces of text, "
+            f"{self.settings.steps:,} steps ({self.process.world_size} x {self.device})"
+        )
+
     def train(self, phase: Phase, log: TrainingLog, stop: Stop) -> None:
         """Do the steps of a phase that are not yet done."""
         self.dev_set = self._dev_set(phase)
@@ -160,6 +169,8 @@ class Run:
             length = phase.data.sequence_length
             repeat_positions(self.model, known=phase.known_positions, length=length)
             log.say(f"positions {phase.known_positions} to {length - 1} begin as those before")
+        if self.config.checkpoint is not None and not self.progress.step and self.process.is_main:
+            log.write(0, self._evaluate(0, log))  # what the steps make of it is seen beside this
         is_cuda = self.device.type == "cuda"
         batches = load_batches(
             self._batch_maker("train", phase),

@@ -171,7 +171,8 @@ class TrainingLog:
             for tracker in self._trackers:
                 tracker.add(step, figures)
             self._bar.set_postfix({name: f"{value:.4g}" for name, value in figures.items()})
-            if self._bar.disable and time.monotonic() - self._said > _QUIET_SECONDS:
+            is_quiet = self._bar.disable and time.monotonic() - self._said > _QUIET_SECONDS
+            if is_quiet and "loss" in figures:
                 self.say(
                     f"step {step:>7,}  loss {figures['loss']:.3f}, "
                     f"{figures['pieces_per_second']:,.0f} pieces/s"

@@ -101,7 +101,8 @@ class Shards:
         if manifest["vocab_hash"] != wordpiece.vocab_hash:
             raise ValueError(
                 f"{directory / MANIFEST_FILE}: vocab_hash is that of another vocabulary than the "
-                "tokenizer's; run `prepare` again with this tokenizer"
+                "tokenizer's ([data] tokenizer); name the tokenizer that `prepare` had, or run "
+                "`prepare` again with this one"
             )
         splits = {}
         for split in SPLITS:

@@ -100,7 +100,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The commands that ran, in this process instead of their own."""
     ran: list[list[str]] = []
 
-    def run(self: Processes, arguments: list[str], log: Path) -> None:
+    def run(self: Processes, arguments: list[str], log: Path, **options: bool) -> None:
         ran.append(arguments[1:])
         if arguments[1] == "bert":
             done = CliRunner().invoke(app, arguments[2:])

@@ -51,3 +51,30 @@ def run_all(folder: Path, never: Path) -> None:
 def test_there_must_be_a_job() -> None:
     with pytest.raises(ValueError, match="jobs must be at least 1, got 0"):
         Processes(0)
+
+
+def test_what_is_not_for_people_goes_to_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Processes(1) as processes:
+        processes.run(["platform"], tmp_path / "log", shown=False)
+    assert not capfd.readouterr().out
+    assert (tmp_path / "log").read_text().strip()
+
+
+def test_nothing_is_begun_after_a_failure(tmp_path: Path) -> None:
+    begun: list[str] = []
+
+    def work(name: str, module: str) -> None:
+        begun.append(name)
+        processes.run([module], tmp_path / name, shown=False)
+
+    with pytest.raises(ChildProcessError, match="no_such_module"), Processes(1) as processes:
+        processes.map([partial(work, "bad", "no_such_module"), partial(work, "next", "platform")])
+    assert begun == ["bad"]
+
+
+def test_who_stops_it_is_told_how_to_go_on(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), Processes(1):
+        raise KeyboardInterrupt
+    assert capfd.readouterr().err == "stopped; the same command goes on from what is done\n"

@@ -194,6 +194,31 @@ def test_without_a_terminal_lines_tell_where_the_run_stands(config, tmp_path, mo
     assert [line.split()[1] for line in lines] == ["2", "3", "4", "6"]
 
 
+def test_the_first_line_says_what_is_about_to_be_done(config, tmp_path, shards, capsys):
+    pretrain(replace(config, training=replace(config.training, steps=1)), tmp_path)
+    first = capsys.readouterr().out.splitlines()[0]
+    parameters = sum(weight.numel() for weight in weights(tmp_path).values())
+    assert first == (
+        f"{parameters / 1e6:.1f} M parameters, {len(shards.train.pieces):,} pieces of text, "
+        "1 steps (1 x cpu)"
+    )
+
+
+def test_a_run_from_a_checkpoint_begins_with_what_it_is_worth(
+    short_run, config_file, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("spacy_bert.pretraining.log._QUIET_SECONDS", 0.0)
+    output, metrics = short_run
+    rest = config_file.read_text().split("[data]")[1]
+    checkpoint = output / "model-last"
+    (tmp_path / "more.cfg").write_text(f'[model]\ncheckpoint = "{checkpoint}"\n\n[data]{rest}')
+    pretrain(PretrainConfig.load(tmp_path / "more.cfg", {"training.steps": 3}), tmp_path / "more")
+    lines = [json.loads(line) for line in (tmp_path / "more" / "log.jsonl").open()]
+    assert [line["step"] for line in lines] == [0, 2, 3]
+    assert lines[0]["dev_mlm"] == pytest.approx(metrics["dev_mlm_loss"])
+    assert lines[0]["dev_nsp_accuracy"] == pytest.approx(metrics["nsp_accuracy"])
+
+
 def test_training_does_without_scikit_learn(config, tmp_path, monkeypatch):
     monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
     one_step = replace(config, training=replace(config.training, steps=1))
