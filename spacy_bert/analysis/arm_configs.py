@@ -51,9 +51,8 @@ def arm_config(
     encoder["model"] |= {
         "name": str(checkpoint), "config": None, "vocab": None, "pretrained": pretrained,
     }  # fmt: skip
-    if measure.is_feature_based:
-        encoder["model"]["frozen_layers"] = shape.num_hidden_layers
-        reading = "bilstm"
+    if measure.is_feature_based and features is None:
+        features = Features(layers=(-1,))
     if features is not None:
         _read_features(config, encoder, head, features, shape, measure)
     elif reading == "last" and measure.task == "textcat":

@@ -261,12 +261,10 @@ class Comparison:
 
     def _inputs(self, config: Config) -> dict[str, Any]:
         """All that a training depends on."""
-        named = [*config.get("paths", {}).values()]
-        named += [encoder.get("name") for encoder in _encoders(config).values()]
-        files = {
-            str(path): digest(path) for path in map(Path, filter(None, named)) if path.exists()
-        }
-        return {"config": config.to_str(), "files": files}
+        named = {*config.get("paths", {}).values()}
+        named |= {encoder.get("name") for encoder in _encoders(config).values()}
+        files = sorted(str(name) for name in named if name and Path(name).exists())
+        return {"config": config.to_str(), "files": {name: digest(Path(name)) for name in files}}
 
     def _start_config(self, start: str) -> Config:
         """The config of a start, in which nothing is left to be filled in from elsewhere."""

@@ -244,8 +244,11 @@ def test_arm_configs(work: Path, checkpoint: Path) -> None:
     assert mean["@architectures"] == "spacy_bert.TokenMean.v1"
     assert mean["tok2vec"]["encode"]["width"] == 128
     assert config(NER, "last") == config(NER, "config")
+    # The encoder's last layer is kept, not computed at each step.
     frozen = config(NER_FEATURES, "config")["components"]
-    assert frozen["bert"]["model"]["frozen_layers"] == 2
+    assert list(frozen) == ["bert_ner"]
+    embed = frozen["bert_ner"]["model"]["tok2vec"]["embed"]
+    assert (embed["@architectures"], embed["layers"]) == ("spacy_bert.LayerFeatures.v1", [-1])
     assert registry.resolve({"model": frozen["bert_ner"]["model"]})["model"].has_ref("tok2vec")
 
 
