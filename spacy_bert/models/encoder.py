@@ -257,7 +257,7 @@ def build_encoder(
             "last".
         max_batch_pieces: the network never takes more pieces at once (but for a single window);
             in training, larger batches are computed twice to bound memory. Default: 2,048 on a CPU,
-            where more is not faster (in training as many as keep to 2 GB), and 16,384 on a GPU.
+            where more is not faster (in training more, by the network's size), and 16,384 on a GPU.
         frozen_layers: train neither the embeddings nor this many layers above them; default: train
             everything. (To keep the whole encoder as it is, freeze the component.)
         mixed_precision: train in bf16, with fp32 weights, on CUDA and on a CPU that has
