@@ -16,8 +16,8 @@ from spacy_bert.bert import BertConfig
 # A CPU's caches are full by then; a GPU wants work, and has less time than memory.
 PIECES_AT_ONCE = {"cpu": 2048, "cuda": 16384}
 SCORES_PER_PIECE = 128
-# What all layers of a training pass on a CPU keep of the pieces, and as much again of the scores; the
-# backward pass and the optimizer need memory of their own beside it.
+# What all layers of a training pass on a CPU keep of the pieces, and as much again of the scores;
+# the backward pass and the optimizer need memory of their own beside it.
 TRAINING_BYTES = 640 << 20
 # What a layer keeps for the backward pass in fp32: some 20 vectors a piece, and of each head the
 # probabilities before and after dropout.
