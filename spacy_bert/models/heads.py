@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
+import numpy as np
 import torch
 from spacy.tokens import Doc
 from thinc.api import Model, chain, torch2xp, with_array, xp2torch
@@ -68,6 +69,7 @@ def build_ner(
     """
     head = build_head(nO, pooler=False)
     model: Model[list[Doc], list[Floats2d]] = chain(tok2vec, with_array(head))
+    model.attrs["start_at"] = start_at
     return _with_head(model, tok2vec, head)
 
 
@@ -174,6 +176,21 @@ def resize_labels(model: Model[list[Doc], Any], labels: int) -> Model[list[Doc],
         if node.has_dim("nO"):
             node.set_dim("nO", labels, force=True)
     return model
+
+
+def start_at(model: Model[list[Doc], Any], probabilities: np.ndarray) -> None:
+    """Let a fresh head say the same of every row until it has learnt more.
+
+    Where one label has most rows, as outside has of the tags of entities, a head that starts with
+    equal chances first teaches the encoder to make all its vectors alike.
+
+    Args:
+        model: of an architecture with labels, initialized.
+        probabilities: of each label, (labels,); none is 0.
+    """
+    output = cast(Head, head_shim(model).module).output
+    with torch.no_grad():
+        output.bias.copy_(torch.from_numpy(probabilities).log())
 
 
 def _with_head(

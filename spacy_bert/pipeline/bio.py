@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from spacy.attrs import ENT_IOB, ENT_TYPE
+from spacy.strings import get_string_id
+from spacy.tokens import Doc
 
 MISSING = -1
+_INSIDE, _OUTSIDE = 1, 2  # as spaCy numbers `token.ent_iob`; 3 is the beginning
 
 
 def number_of_tags(labels: Sequence[str]) -> int:
@@ -61,6 +65,25 @@ def encode(biluo: Sequence[str | None], labels: Sequence[str]) -> np.ndarray:
             f"({', '.join(labels)}): add it with add_label, or initialize with data that has it"
         )
     return np.fromiter((numbers[tag] for tag in biluo), np.int64, len(biluo))
+
+
+def frequencies(docs: Iterable[Doc], labels: Sequence[str]) -> np.ndarray:
+    """The share of each tag among the annotated tokens, (tags,); one token more of each is counted.
+
+    Args:
+        docs: gold entities; those of other labels are not counted.
+        labels: the labels.
+    """
+    kinds = {get_string_id(label): k for k, label in enumerate(labels)}
+    counts = np.ones(number_of_tags(labels), dtype="f")
+    for doc in docs:
+        for action, kind in doc.to_array([ENT_IOB, ENT_TYPE]).tolist():
+            if action == _OUTSIDE:
+                counts[0] += 1
+            elif kind in kinds:
+                counts[2 * kinds[kind] + (2 if action == _INSIDE else 1)] += 1
+    shares: np.ndarray = counts / counts.sum()
+    return shares
 
 
 def decode(tags: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -25,6 +25,7 @@ Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
 Entity: TypeAlias = tuple[int, int, str, float]  # first token, token behind the last, label, score
 
 SAMPLE = 10  # Docs that are enough to infer the model's dimensions
+COUNTED = 1000  # Docs whose tags are counted
 
 DEFAULT_CONFIG = {
     "spans_key": "ents",
@@ -163,9 +164,12 @@ class BertEntityRecognizer(TrainablePipe):
         for label in labels:
             self.add_label(label)
         self._require_labels()
-        docs = [example.reference for example in islice(get_examples(), SAMPLE)]
-        tags = bio.number_of_tags(self.labels)
-        self.model.initialize(X=docs, Y=[self.model.ops.alloc2f(len(doc), tags) for doc in docs])
+        docs = [example.reference for example in islice(get_examples(), COUNTED)]
+        tags, ops = bio.number_of_tags(self.labels), self.model.ops
+        sample = docs[:SAMPLE]
+        self.model.initialize(X=sample, Y=[ops.alloc2f(len(doc), tags) for doc in sample])
+        if "start_at" in self.model.attrs:
+            self.model.attrs["start_at"](self.model, bio.frequencies(docs, self.labels))
 
     def predict(self, docs: Iterable[Doc]) -> list[Array]:
         """Probabilities of the tags, (tokens, tags) for each Doc."""

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from spacy.tokens import Doc
+from spacy.vocab import Vocab
 
 from spacy_bert.pipeline import bio
 
@@ -41,6 +43,17 @@ def test_decodes_as_conlleval_and_never_over_a_border(sequences: list[list[str]]
         expected += [(a + offset, b + offset, label) for a, b, label in conlleval(tags)]
         offset += len(tags)
     assert decode(sequences) == expected
+
+
+def test_counts_the_tags_of_annotated_tokens() -> None:
+    vocab = Vocab()
+    ents = ["B-PER", "I-PER", "O", "O", "B-LOC", "B-OTHER"]
+    gold = Doc(vocab, words=list("abcdef"), ents=ents)
+    unknown = Doc(vocab, words=list("abc"))
+    counts = {"O": 2, "B-PER": 1, "I-PER": 1, "B-LOC": 1}
+    expected = np.array([counts.get(tag, 0) + 1 for tag in TAGS]) / 12
+    assert np.allclose(bio.frequencies([gold, unknown], LABELS), expected)
+    assert np.allclose(bio.frequencies([], LABELS), 1 / 7)
 
 
 def test_biluo_and_unknown_tags_become_numbers() -> None:

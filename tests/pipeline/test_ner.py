@@ -165,6 +165,17 @@ def test_entities_of_others_and_blocked_tokens_are_kept(trained: Language) -> No
     assert entities(trained(trained(text))) == entities(trained(text))
 
 
+def test_begins_with_the_frequencies_of_the_tags(checkpoint: Path) -> None:
+    nlp, ner = pipeline(checkpoint)
+    gold = examples(nlp)
+    nlp.initialize(lambda: gold)
+    expected = bio.frequencies([example.reference for example in gold], ner.labels)
+    assert expected[0] == expected.max()
+    torch.nn.init.zeros_(head_shim(ner.model).module.output.weight)
+    (probabilities,) = ner.predict([nlp.get_pipe("bert")(nlp.make_doc(GOLD[0][0]))])
+    assert np.allclose(probabilities, expected)
+
+
 def test_labels_can_be_added_after_training(checkpoint: Path) -> None:
     nlp, ner = pipeline(checkpoint)
     nlp.initialize(lambda: examples(nlp))
