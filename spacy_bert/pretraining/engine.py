@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -26,7 +27,7 @@ from spacy_bert.pretraining.checkpoints import (
 )
 from spacy_bert.pretraining.config import PretrainConfig
 from spacy_bert.pretraining.distributed import Process, joined
-from spacy_bert.pretraining.evaluation import DevScores, DevSet
+from spacy_bert.pretraining.evaluation import DevScores, DevSet, unigram_log_probabilities
 from spacy_bert.pretraining.loading import load_batches
 from spacy_bert.pretraining.log import Meter, TrainingLog
 from spacy_bert.pretraining.memory import keep_freed_memory
@@ -144,6 +145,7 @@ class Run:
             self.wordpiece,
             checkpoint=config.checkpoint,
             seed=self.settings.seed,
+            unigrams=self._unigrams() if config.checkpoint is None else None,
             say=self.notes.append,
         ).to(self.device)
         self.trained = _prepare(self.model, config, process)
@@ -316,6 +318,9 @@ class Run:
             seed=self.settings.seed,
             objective=self.config.objective,
         )
+
+    def _unigrams(self) -> npt.NDArray[Any]:
+        return unigram_log_probabilities(self.shards.train, vocab_size=len(self.wordpiece))
 
     def _dev_set(self, phase: Phase) -> DevSet:
         return DevSet.build(

@@ -122,15 +122,21 @@ class DevSet:
         )
 
 
-def unigram_cross_entropy(train: Split, pieces: npt.NDArray[Any], *, vocab_size: int) -> float:
-    """Mean cross-entropy, in nats, of pieces under the training split's unigram distribution.
+def unigram_log_probabilities(train: Split, *, vocab_size: int) -> npt.NDArray[np.float64]:
+    """The unigram model of the training split, (vocab_size,), in nats.
 
-    The distribution counts every piece of the split, plus one for each piece of the vocabulary.
+    It counts every piece of the split, plus one for each piece of the vocabulary.
     """
     counts = np.ones(vocab_size)
     for start in range(0, len(train.pieces), _PIECES_AT_A_TIME):
         counts += np.bincount(train.pieces[start : start + _PIECES_AT_A_TIME], minlength=vocab_size)
-    logs = np.log(counts / counts.sum())
+    logs: npt.NDArray[np.float64] = np.log(counts / counts.sum())
+    return logs
+
+
+def unigram_cross_entropy(train: Split, pieces: npt.NDArray[Any], *, vocab_size: int) -> float:
+    """Mean cross-entropy, in nats, of pieces under the training split's unigram model."""
+    logs = unigram_log_probabilities(train, vocab_size=vocab_size)
     seen = np.bincount(pieces, minlength=vocab_size)
     return float(-(seen @ logs) / seen.sum())
 

@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,6 +22,7 @@ def start_model(
     *,
     checkpoint: Path | None,
     seed: int,
+    unigrams: npt.NDArray[Any] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> BertForPreTraining:
     """The network at step 0.
@@ -31,6 +34,10 @@ def start_model(
             piece takes the vector it had there, and a new piece the mean of the vectors of the
             pieces into which the old vocabulary cuts it.
         seed: Of fresh weights.
+        unigrams: Log-probabilities of the pieces, (pieces of the vocabulary,): what a fresh masked
+            LM says wherever it is asked. From equal chances (zeros, as in the reference code) the
+            first thing that the network learns is to make all its vectors alike, in the direction
+            of the frequent pieces.
         say: Takes a line on what of the checkpoint could not be taken over.
 
     Raises:
@@ -39,7 +46,11 @@ def start_model(
     torch.manual_seed(seed)
     config = replace(config, vocab_size=len(wordpiece))
     if checkpoint is None:
-        return BertForPreTraining(config)
+        model = BertForPreTraining(config)
+        if unigrams is not None:
+            with torch.no_grad():
+                model.mlm.bias.copy_(torch.from_numpy(unigrams))
+        return model
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         old = load_pretraining(checkpoint)

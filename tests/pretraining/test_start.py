@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 
@@ -9,8 +10,15 @@ import pytest
 import torch
 
 from spacy_bert.bert import BertConfig, BertForPreTraining, save_pretrained
+from spacy_bert.pretraining.batches import BatchMaker, BatchSettings
 from spacy_bert.pretraining.config import PretrainConfig
 from spacy_bert.pretraining.engine import pretrain
+from spacy_bert.pretraining.evaluation import (
+    DevSet,
+    unigram_cross_entropy,
+    unigram_log_probabilities,
+)
+from spacy_bert.pretraining.masking import Masking
 from spacy_bert.pretraining.start import piece_sources, repeat_positions, start_model
 from spacy_bert.wordpiece import SPECIAL_TOKENS, WordPiece
 
@@ -84,6 +92,28 @@ learning_rate = 1e-9
         "utf8",
     )
     return PretrainConfig.load(file)
+
+
+def test_a_fresh_network_says_the_unigram_model(shards, wordpiece):
+    size = len(wordpiece)
+    logs = unigram_log_probabilities(shards.train, vocab_size=size)
+    config = BertConfig.preset("tiny", vocab_size=size, max_position_embeddings=32)
+    model = start_model(config, wordpiece, checkpoint=None, seed=0, unigrams=logs)
+    maker = BatchMaker(
+        shards.dev,
+        wordpiece,
+        settings=BatchSettings(sequence_length=32, batch_pieces=512),
+        masking=Masking(),
+        seed=0,
+    )
+    dev_set = DevSet.build(maker, shards.dev, max_pieces=10**9)
+    targets = torch.cat([batch.targets for batch in dev_set.batches]).numpy()
+    expected = unigram_cross_entropy(shards.train, targets, vocab_size=size)
+    found = dev_set.score(model, torch.device("cpu")).mlm_loss
+    assert found == pytest.approx(expected, rel=0.02)
+    assert expected < 0.95 * math.log(size), "or equal chances would pass too"
+    other = start_model(config, wordpiece, checkpoint=None, seed=0)
+    assert torch.equal(other.mlm.dense.weight, model.mlm.dense.weight)
 
 
 def test_a_run_goes_on_from_a_checkpoint(checkpoint, tmp_path, shard_directory, wordpiece):
