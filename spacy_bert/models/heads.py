@@ -69,7 +69,6 @@ def build_ner(
     """
     head = build_head(nO, pooler=False)
     model: Model[list[Doc], list[Floats2d]] = chain(tok2vec, with_array(head))
-    model.attrs["start_at"] = start_at
     return _with_head(model, tok2vec, head)
 
 
@@ -178,19 +177,21 @@ def resize_labels(model: Model[list[Doc], Any], labels: int) -> Model[list[Doc],
     return model
 
 
-def start_at(model: Model[list[Doc], Any], probabilities: np.ndarray) -> None:
+def start_at(model: Model[list[Doc], Any], outputs: np.ndarray) -> None:
     """Let a fresh head say the same of every row until it has learnt more.
 
-    Where one label has most rows, as outside has of the tags of entities, a head that starts with
-    equal chances first teaches the encoder to make all its vectors alike.
+    One that begins at 0 first learns what holds of all rows: that most tokens are outside of
+    entities, or how high values lie. At the small rates of fine-tuning its bias cannot take that,
+    and the encoder is taught to make all vectors alike instead.
 
     Args:
-        model: of an architecture with labels, initialized.
-        probabilities: of each label, (labels,); none is 0.
+        model: initialized; one without a head of ours stays as it is.
+        outputs: a logit or value of each label, (labels,).
     """
-    output = cast(Head, head_shim(model).module).output
-    with torch.no_grad():
-        output.bias.copy_(torch.from_numpy(probabilities).log())
+    if model.has_ref("head"):
+        head = cast(Head, head_shim(model).module)
+        with torch.no_grad():
+            head.output.bias.copy_(torch.from_numpy(outputs))
 
 
 def _with_head(

@@ -17,6 +17,7 @@ from spacy.vocab import Vocab
 from thinc.api import Model, to_numpy
 from thinc.types import Floats2d
 
+from spacy_bert.models.heads import start_at
 from spacy_bert.models.segments import SEPARATOR
 from spacy_bert.pipeline import bio
 from spacy_bert.pipeline.upstream import find_encoder, require_encoding
@@ -168,8 +169,7 @@ class BertEntityRecognizer(TrainablePipe):
         tags, ops = bio.number_of_tags(self.labels), self.model.ops
         sample = docs[:SAMPLE]
         self.model.initialize(X=sample, Y=[ops.alloc2f(len(doc), tags) for doc in sample])
-        if "start_at" in self.model.attrs:
-            self.model.attrs["start_at"](self.model, bio.frequencies(docs, self.labels))
+        start_at(self.model, np.log(bio.frequencies(docs, self.labels)))
 
     def predict(self, docs: Iterable[Doc]) -> list[Array]:
         """Probabilities of the tags, (tokens, tags) for each Doc."""

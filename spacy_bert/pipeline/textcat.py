@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
-import torch
 from spacy.language import Language
 from spacy.pipeline.textcat import TextCategorizer
 from spacy.pipeline.textcat_multilabel import MultiLabel_TextCategorizer
@@ -19,7 +18,7 @@ from spacy.vocab import Vocab
 from thinc.api import Model
 from thinc.types import Floats2d
 
-from spacy_bert.models.heads import Head, head_shim
+from spacy_bert.models.heads import start_at
 from spacy_bert.pipeline.textcat_losses import sigmoid_loss, softmax_loss, squared_loss
 from spacy_bert.pipeline.upstream import (
     find_encoder,
@@ -262,19 +261,14 @@ class BertTextCategorizer(TextCategorizer):
         return self
 
     def _start_at_the_means(self, examples: Iterable[Example]) -> None:
-        """Begin with the mean of each target as its prediction.
-
-        A layer that begins at 0 first learns how high the values lie, which at the small rates of
-        fine-tuning takes a hundred batches, and its clipped gradients hold little else meanwhile.
-        """
+        """Begin with the mean of each target as its prediction."""
         examples = list(examples)
         self._validate_categories(examples)
         cats = [example.reference.cats for example in examples]
-        head = cast(Head, head_shim(self.model).module)
-        with torch.no_grad():
-            for row, label in enumerate(self.labels):
-                values = [float(values[label]) for values in cats if label in values]
-                head.output.bias[row] = float(np.mean(values)) if values else 0.0
+        known = [
+            [float(values[label]) for values in cats if label in values] for label in self.labels
+        ]
+        start_at(self.model, np.array([np.mean(values) if values else 0.0 for values in known]))
 
     def _validate_categories(self, examples: Iterable[Example]) -> None:
         if self.mode == "multilabel":
