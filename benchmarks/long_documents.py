@@ -3,8 +3,9 @@
     python benchmarks/long_documents.py MODEL TEST.spacy --tokens 3000 --output long.json
 
 `MODEL` is a trained pipeline with `bert_ner`, `TEST.spacy` holds one sentence a Doc, such as
-`benchmarks/finetune.py conll2003 --keep` leaves. Sentences are joined, in order, to documents of at
-least `--tokens` tokens. Prints the F1 of both and where in the document entities are lost.
+`python -m spacy bert reproduce conll2003-sentences,conll2003-joined` leaves in `training` and
+`data`. Sentences are joined, in order, to documents of at least `--tokens` tokens. Prints the F1 of
+both and where in the document entities are lost.
 """
 
 from __future__ import annotations

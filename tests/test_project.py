@@ -90,7 +90,8 @@ def test_the_gpu_can_be_chosen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_study_has_a_workflow(project: dict, study: str) -> None:
     commands = {command["name"]: command for command in project["commands"]}
-    workflow = project["workflows"]["ablations" if study == "tasks" else study]
+    others = {"tasks": "ablations", "features": "ablate-features"}
+    workflow = project["workflows"][others.get(study, study)]
     assert workflow[:-1] == ["corpus", "ablation-tokenizer", "ablation-shards"]
     command = commands[workflow[-1]]
     (line,) = command["script"]

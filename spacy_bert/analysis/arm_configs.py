@@ -110,14 +110,10 @@ def _read_features(
     measure: Measure,
 ) -> None:
     """Let the head own the encoder, in the place of the component, and read its layers."""
-    layers = None
-    if features.layers is not None:
-        # Below the lowest layer are the embeddings.
-        layers = [layer for layer in features.layers if layer >= -shape.num_hidden_layers] or [0]
     embed = {
         "@architectures": "spacy_bert.LayerFeatures.v1",
         "encoder": {**encoder["model"], "frozen_layers": None},
-        "layers": layers,
+        "layers": features.of(shape.num_hidden_layers),
         "combine": features.combine,
     }
     head["model"]["tok2vec"] = _bilstm(measure, embed, width=shape.hidden_size)

@@ -14,6 +14,7 @@ from typing import Any
 
 from spacy.language import Language
 
+from spacy_bert.analysis.studies import FEATURES, PAPER_FEATURES, Features
 from spacy_bert.datasets.choices import write_choices
 from spacy_bert.datasets.glue import write_glue
 from spacy_bert.datasets.iob import Columns, write_iob
@@ -52,6 +53,7 @@ class Experiment:
         settings: Fields of the config by dotted name, beside the recipe's.
         batch_size: Examples in a batch.
         epochs: Passes over the training set.
+        features: What a BiLSTM reads of the encoder, which then is not trained; None to train it.
         scores: Title of a figure to what it is.
         note: What a reader must know of the figures beside the paper's.
     """
@@ -62,6 +64,7 @@ class Experiment:
     settings: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 32
     epochs: int = 3
+    features: Features | None = None
     scores: Mapping[str, Score]
     note: str = ""
 
@@ -146,19 +149,56 @@ _SQUAD_2 = {"train": ("train-v2.0.json",), "dev": ("dev-v2.0.json",)}
 
 
 def _entities(
-    *, documents: bool, batch_size: int, dev: float | None = None, test: float | None = None
+    *,
+    documents: bool = False,
+    batch_size: int = 32,
+    dev: float | None = None,
+    test: float | None = None,
+    settings: Mapping[str, Any] | None = None,
+    features: Features | None = None,
 ) -> Experiment:
     return Experiment(
         folder="conll2003",
         write=partial(_conll, documents),
         component="bert_ner",
+        settings=settings or {},
         batch_size=batch_size,
+        epochs=3 if features is None else _FEATURE_EPOCHS,
+        features=features,
         scores={
             "dev F1": Score(split="dev", key="ents_f", paper=dev),
             "test F1": Score(split="test", key="ents_f", paper=test),
         },
         note="The paper reads sentences with the documents around them.",
     )
+
+
+_FEATURE_EPOCHS = 10  # of a BiLSTM that starts from nothing
+# Neighbours joined to texts of all lengths, in batches of about the pieces of 32 sentences.
+_JOINED = {
+    "corpora.train": {
+        "@readers": "spacy_bert.JoinedCorpus.v1",
+        "max_tokens": 400,
+        "seed": "${training.seed}",
+        "corpus": {
+            "@readers": "spacy.Corpus.v1",
+            "path": "${paths.train}",
+            "gold_preproc": False,
+        },
+    },
+    "training.batcher": {
+        "@batchers": "spacy_bert.batch_by_pieces.v1",
+        "size": 640,
+        "tokenizer": "${paths.encoder}",
+    },
+}
+# Title of a row of the paper's table 7 -> the experiment.
+_FEATURES = {
+    f"conll2003-{title.lower().replace(',', '').replace(' ', '-')}": _entities(
+        features=chosen, dev=PAPER_FEATURES[title]["NER dev F1"]
+    )
+    for title, chosen in FEATURES.items()
+}
 
 
 def _choice(
@@ -216,7 +256,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         dev=96.4,
         test=92.4,
     ),
-    "conll2003-sentences": _entities(documents=False, batch_size=32),
+    "conll2003-sentences": _entities(),
+    "conll2003-joined": _entities(settings=_JOINED),
+    **_FEATURES,
     "squad1": Experiment(
         folder="squad",
         write=partial(_squad, _SQUAD_1),
@@ -256,6 +298,7 @@ GROUPS = {
     "conll2003": ("conll2003-documents", "conll2003-sentences"),
     "squad": ("squad1", "squad2"),
     "swag": ("swag",),
+    "features": (*_FEATURES, "conll2003-sentences"),
 }
 
 

@@ -32,18 +32,16 @@ from spacy.vocab import Vocab
 from thinc.api import Config
 
 from spacy_bert.analysis.baselines import score_baselines
-from spacy_bert.analysis.experiments import LANG, WINDOW, Experiment, Score
+from spacy_bert.analysis.experiment_config import experiment_config
+from spacy_bert.analysis.experiments import Experiment, Score
 from spacy_bert.analysis.processes import Processes
 from spacy_bert.analysis.records import digest, is_done
 from spacy_bert.analysis.report import Report
-from spacy_bert.bert import load_config
 from spacy_bert.datasets.writing import write_docs
 from spacy_bert.files import replacing, replacing_directory
-from spacy_bert.pipeline.starter import make_starter
 
 Row = dict[str, Any]
 STARTS = ("pretrained", "random")
-DEV_LIMIT = 500  # Docs that training looks at between epochs: for the eye, nothing is chosen by it
 
 
 class Run(NamedTuple):
@@ -69,7 +67,7 @@ class Setting:
         output: Directory for everything that is made.
         seeds: How many times each is trained from the pre-trained weights.
         random_seeds: How many times from random ones.
-        learning_rate: Its peak.
+        learning_rate: Its peak, where the encoder is trained.
         epochs: Passes over the training set; None for the recipe's.
         overrides: Fields of the config by dotted name, for all.
         train_limit: Take so many training examples, the first of them shuffled; None for all.
@@ -188,7 +186,7 @@ class Finetuning:
         report = Report(
             "spacy_bert: fine-tuning", f"{setting.encoder}, learning rate {setting.learning_rate:g}"
         )
-        epochs = "three epochs (two for SQuAD)"
+        epochs = "three epochs (two for SQuAD, ten for features at a rate of 1e-3)"
         if setting.epochs is not None:
             epochs = f"but for the epochs, which are {setting.epochs}"
         report.text(
@@ -307,49 +305,17 @@ class Finetuning:
 
     def _config(self, run: Run) -> Config:
         """The complete config of a run."""
-        experiment, setting = self.experiments[run.experiment], self.setting
-        data = self._data(run.experiment)
-        examples = len(DocBin().from_disk(data / "train.spacy"))
-        epochs = setting.epochs or experiment.epochs
-        steps = epochs * -(-examples // experiment.batch_size)
-        starter = make_starter([experiment.component], setting.encoder, lang=LANG, max_steps=steps)
-        config = starter.config
-        config["paths"] |= {
-            "train": str(data / "train.spacy"),
-            "dev": str(data / f"{experiment.splits[0]}.spacy"),
-        }
-        training = config["training"]
-        training |= {
-            "seed": run.seed,
-            "patience": 0,
-            # spaCy counts the steps from 0.
-            "max_steps": max(steps - 1, 1),
-            "eval_frequency": max(steps // epochs, 1),
-            "batcher": {
-                "@batchers": "spacy.batch_by_sequence.v1",
-                "size": experiment.batch_size,
-                "get_length": None,
-            },
-        }
-        config["corpora"]["dev"]["limit"] = DEV_LIMIT
-        training["optimizer"]["learn_rate"]["initial_rate"] = setting.learning_rate
-        settings = {
-            "components.bert.model.pretrained": run.start == "pretrained",
-            **experiment.settings,
-            **setting.overrides,
-        }
-        if settings.get(WINDOW) is not None and Path(setting.encoder).is_dir():
-            positions = load_config(setting.encoder).max_position_embeddings
-            settings[WINDOW] = min(settings[WINDOW], positions)
-        for name, value in settings.items():
-            *sections, key = name.split(".")
-            block: Any = config
-            for section in sections:
-                block = block.get(section) if isinstance(block, dict) else None
-            if not isinstance(block, dict) or key not in block:
-                raise ValueError(f"the config of {run.experiment} has no field {name}")
-            block[key] = value
-        return config.interpolate()
+        setting = self.setting
+        return experiment_config(
+            self.experiments[run.experiment],
+            setting.encoder,
+            self._data(run.experiment),
+            pretrained=run.start == "pretrained",
+            seed=run.seed,
+            learning_rate=setting.learning_rate,
+            epochs=setting.epochs,
+            overrides=setting.overrides,
+        )
 
     def _score_baselines(self, name: str) -> None:
         """Fit cheap baselines, if there are any of the task, and score them on all sets."""

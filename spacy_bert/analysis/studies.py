@@ -48,6 +48,12 @@ class Features:
     layers: tuple[int, ...] | None
     combine: Literal["concat", "weighted"] = "concat"
 
+    def of(self, layers: int) -> list[int] | None:
+        """Those of them that a network of so many layers has; below the lowest are embeddings."""
+        if self.layers is None:
+            return None
+        return [layer for layer in self.layers if layer >= -layers] or [0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:

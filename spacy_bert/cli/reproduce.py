@@ -17,7 +17,8 @@ def reproduce(
         typer.Argument(
             help="With commas: glue, or of it cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli; "
             "conll2003, or conll2003-documents, conll2003-sentences; squad, or squad1, squad2; "
-            "swag; and what is not in the paper: sick-e, codah, openbookqa, comve-a, comve-b."
+            "swag; features, or of it conll2003-embeddings, conll2003-last-hidden, ...; and what "
+            "is not in the paper: conll2003-joined, sick-e, codah, openbookqa, comve-a, comve-b."
         ),
     ],
     output: Annotated[Path, typer.Argument(help="Directory for models, scores and report.")],
@@ -32,9 +33,11 @@ def reproduce(
     random_seeds: Annotated[
         int, typer.Option(help="Times each is trained from random weights.")
     ] = 1,
-    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 5e-5,
+    learning_rate: Annotated[
+        float, typer.Option(help="Its peak; of features, whose BiLSTM has 1e-3, it says nothing.")
+    ] = 5e-5,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training set.  [3; SQuAD: 2]")
+        int | None, typer.Option(help="Passes over the training set.  [3; SQuAD: 2; features: 10]")
     ] = None,
     train_limit: Annotated[
         int | None, typer.Option(help="Training examples at most, chosen at random.")

@@ -107,6 +107,36 @@ def test_from_official_files_to_a_table(
     assert [command[0] for command in commands] == ["train", "bert"] * 2
 
 
+def test_features_and_joined_sentences(
+    data: Path, checkpoint: Path, tmp_path: Path, commands: list[list[str]]
+) -> None:
+    output = tmp_path / "results"
+    names = "conll2003-weighted-sum-last-four,conll2003-weighted-sum-all,conll2003-joined"
+    done = reproduce(names, data, output, checkpoint, "--epochs", "2")
+    assert done.exit_code == 0, done.output
+    rows = json.loads((output / "report" / "report.json").read_text())["tables"]["experiments"]
+    found = {(row["experiment"], row["score"]): row["paper"] for row in rows["rows"]}
+    assert found["conll2003-weighted-sum-last-four", "dev F1"] == 95.9
+    training = output / "training"
+    weights = {}
+    for start in ("pretrained", "random"):
+        nlp = spacy.load(training / "conll2003-weighted-sum-last-four" / f"{start}-1/model-last")
+        assert nlp.pipe_names == ["bert_ner"]
+        tok2vec = nlp.config["components"]["bert_ner"]["model"]["tok2vec"]
+        assert tok2vec["embed"]["combine"] == "weighted"
+        assert tok2vec["embed"]["layers"] == [-2, -1], "it has no more"
+        assert tok2vec["encode"]["width"] == 768
+        assert nlp.config["training"]["optimizer"]["learn_rate"]["initial_rate"] == 1e-3
+        weights[start] = tok2vec["embed"]["encoder"]["pretrained"]
+    assert weights == {"pretrained": True, "random": False}
+    whole = load_config(training / "conll2003-weighted-sum-all" / "pretrained-1" / "config.cfg")
+    embed = whole["components"]["bert_ner"]["model"]["tok2vec"]["embed"]
+    assert embed["layers"] is None
+    joined = load_config(training / "conll2003-joined" / "pretrained-1" / "config.cfg")
+    assert joined["corpora"]["train"]["@readers"] == "spacy_bert.JoinedCorpus.v1"
+    assert joined["training"]["batcher"]["@batchers"] == "spacy_bert.batch_by_pieces.v1"
+
+
 def test_seeds_and_limits(
     data: Path, checkpoint: Path, tmp_path: Path, commands: list[list[str]]
 ) -> None:
@@ -172,7 +202,7 @@ def test_nothing_to_train_on(data: Path, checkpoint: Path, tmp_path: Path) -> No
         ("mrpc", ("--random-seeds", "-1"), "random seeds must not be negative"),
         ("mrpc", ("--learning-rate", "0"), "learning rate must be above 0"),
         ("mrpc", ("--epochs", "0"), "epochs must be at least 1"),
-        ("mrpc", ("--training.dropuot", "0"), "the config of mrpc has no field training.dropuot"),
+        ("mrpc", ("--training.dropuot", "0"), "the training config has no field training.dropuot"),
     ],
 )
 def test_mistakes(
