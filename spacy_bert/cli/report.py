@@ -68,7 +68,10 @@ def report(
         pretraining = read_pretraining(pretrained) if pretrained else None
         names = [name for name in TASKS if metrics and (metrics / name).is_dir()]
         if metrics and not names:
-            raise FileNotFoundError(f"{metrics}: no directory named {' or '.join(TASKS)}")
+            raise FileNotFoundError(
+                f"{metrics}: has no directory named {' or '.join(TASKS)}, of files "
+                "START-SEED.json; `compare` leaves them in OUTPUT/metrics and reports them itself"
+            )
         tasks = {name: read_task(metrics / name) for name in names if metrics}
         tables = {TASKS[name].title: results_table(TASKS[name], tasks[name]) for name in tasks}
         page = build_report(pretraining, tasks).save(output)

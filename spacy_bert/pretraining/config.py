@@ -281,7 +281,10 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     for argument in rest:
         name, equals, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or "." not in name:
-            raise ValueError(f"{argument!r} is no override; write --section.field VALUE")
+            raise ValueError(
+                f"{argument!r} is no option (see --help); fields of the config are written "
+                "--section.field VALUE"
+            )
         if not equals:
             following = next(rest, None)
             if following is None:

@@ -68,7 +68,7 @@ def test_pretrain_with_overrides(prepared, tmp_path):
         (["train-tokenizer", "nowhere", "out"], "Error: nowhere: no such file or directory"),
         (["prepare", "README.md", "out", "--tokenizer", "nowhere"], "Error: nowhere: no such file"),
         (["pretrain", "none.cfg", "out"], "Error: none.cfg: no such config file"),
-        (["pretrain", CONFIG, "out", "stray"], "Error: 'stray' is no override"),
+        (["pretrain", CONFIG, "out", "stray"], "Error: 'stray' is no option"),
         (["pretrain", CONFIG, "out", "--training.stps", "3"], "[training] has no field 'stps'"),
         (["pretrain", CONFIG, "out", "--training.steps=x"], "steps must be an integer, got 'x'"),
         (["pretrain", CONFIG, "out", "--paths.tokenizer=nowhere"], "Error: nowhere: no such file"),

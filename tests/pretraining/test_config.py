@@ -74,8 +74,8 @@ def test_overrides_are_read_from_a_command_line():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["stray"], "'stray' is no override; write --section.field VALUE"),
-        (["--steps", "5"], "'--steps' is no override"),
+        (["stray"], "'stray' is no option"),
+        (["--steps", "5"], "'--steps' is no option"),
         (["--training.steps"], "--training.steps lacks a value"),
     ],
 )
