@@ -54,7 +54,7 @@ def ablate(
     features: layers of a frozen encoder under a BiLSTM instead of fine-tuning (table 7).
 
     Example: python -m spacy bert ablate tasks ablations/tasks --config configs/pretrain_tiny.cfg
-    --textcat configs/textcat.cfg --ner configs/ner.cfg --steps 1500 --jobs 2
+    --textcat configs/textcat.cfg --ner configs/ner.cfg --steps 1000 --jobs 2
 
     Example: python -m spacy bert ablate model-size ablations/size --config configs/base.cfg
     --textcat textcat.cfg --ner ner.cfg --gpu-id 0 --size 6-768-12 --size 12-768-12
