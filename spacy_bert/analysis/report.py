@@ -247,5 +247,5 @@ def format_value(value: object) -> str:
     if not isinstance(plain, float):
         return str(plain)
     if 0.0 < abs(plain) < 0.001:  # learning rates
-        return f"{plain:g}"
+        return f"{plain:.3g}"
     return f"{plain:.3f}" if abs(plain) < 10.0 else f"{plain:,.1f}"
