@@ -34,8 +34,8 @@ from spacy.util import minibatch
 from tqdm import tqdm
 
 import spacy_bert
-from spacy_bert.analysis.experiments import EXPERIMENTS, Experiment
 from spacy_bert.cli.report import print_table
+from spacy_bert.experiments.catalog import EXPERIMENTS, Experiment
 from spacy_bert.files import replacing, replacing_directory
 
 Result = dict[str, Any]

@@ -12,12 +12,12 @@ from spacy.cli.init_config import fill_config
 from weasel.schemas import ProjectConfigSchema, validate
 from weasel.util import load_project_config
 
-from spacy_bert.analysis.experiments import EXPERIMENTS, GROUPS
-from spacy_bert.analysis.studies import STUDIES
-from spacy_bert.analysis.summary import TASKS
 from spacy_bert.cli.ablate import ablate
 from spacy_bert.cli.compare import compare
 from spacy_bert.cli.reproduce import reproduce
+from spacy_bert.experiments.catalog import EXPERIMENTS, GROUPS
+from spacy_bert.experiments.studies import STUDIES
+from spacy_bert.experiments.summary import TASKS
 
 ROOT = Path(__file__).parents[1]
 COMPONENTS = {"textcat": "bert_textcat", "ner": "bert_ner", "qa": "bert_span_qa"}

@@ -60,16 +60,16 @@ def ablate(
     --textcat textcat.cfg --ner ner.cfg --gpu-id 0 --size 6-768-12 --size 12-768-12
     """
     with one_line_errors():
-        from spacy_bert.analysis.ablation_report import (
+        from spacy_bert.cli.report import print_table
+        from spacy_bert.experiments.ablation_report import (
             build_study_report,
             has_paper_rows,
             paper_table,
             study_table,
             unigram_note,
         )
-        from spacy_bert.analysis.ablations import Ablation, Setting
-        from spacy_bert.analysis.studies import find_study
-        from spacy_bert.cli.report import print_table
+        from spacy_bert.experiments.ablations import Ablation, Setting
+        from spacy_bert.experiments.studies import find_study
         from spacy_bert.pretraining.config import parse_overrides
 
         overrides = parse_overrides(context.args)

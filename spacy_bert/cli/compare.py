@@ -50,8 +50,8 @@ def compare(
     --start adapted=output/model-last --start before=bert-base-uncased --seeds 3 --gpu-id 0
     """
     with one_line_errors():
-        from spacy_bert.analysis.comparison import PRETRAINED, Comparison, Setting
         from spacy_bert.cli.report import print_table
+        from spacy_bert.experiments.comparison import PRETRAINED, Comparison, Setting
         from spacy_bert.pretraining.config import parse_overrides
 
         starts: dict[str, str | None] = {}

@@ -10,7 +10,7 @@ import typer
 from spacy_bert.cli.errors import one_line_errors
 
 if TYPE_CHECKING:
-    from spacy_bert.analysis.evaluation import Component
+    from spacy_bert.experiments.evaluation import Component
 
 
 def evaluate(
@@ -41,7 +41,7 @@ def evaluate(
         from thinc.api import require_gpu
         from tqdm import tqdm
 
-        from spacy_bert.analysis.evaluation import evaluate as run
+        from spacy_bert.experiments.evaluation import evaluate as run
         from spacy_bert.files import replacing
 
         import_code(code)
@@ -68,7 +68,7 @@ def evaluate(
 
 
 def _echo(component: Component) -> None:
-    from spacy_bert.analysis.score_names import format_score, label_tables, name_score
+    from spacy_bert.experiments.score_names import format_score, label_tables, name_score
 
     scores, rows = component.scores, []
     for key, value in scores.items():

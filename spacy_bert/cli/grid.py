@@ -49,8 +49,8 @@ def grid(
     --learning-rate 3e-4 --epochs 3 --seeds 3 --jobs 2
     """
     with one_line_errors():
-        from spacy_bert.analysis.grid import BATCH_SIZES, EPOCHS, LEARNING_RATES, Grid, Setting
         from spacy_bert.cli.report import print_table
+        from spacy_bert.experiments.grid import BATCH_SIZES, EPOCHS, LEARNING_RATES, Grid, Setting
         from spacy_bert.pretraining.config import parse_overrides
 
         setting = Setting(

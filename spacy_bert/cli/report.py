@@ -26,8 +26,8 @@ def baselines(
     """
     import srsly
 
-    from spacy_bert.analysis.baselines import score_baselines
-    from spacy_bert.analysis.summary import TASKS
+    from spacy_bert.experiments.baselines import score_baselines
+    from spacy_bert.experiments.summary import TASKS
     from spacy_bert.files import replacing
 
     with one_line_errors():
@@ -53,7 +53,7 @@ def report(
 
     Example: python -m spacy bert report report --pretrained pretrained --metrics metrics
     """
-    from spacy_bert.analysis.summary import (
+    from spacy_bert.experiments.summary import (
         TASKS,
         build_report,
         pretraining_table,

@@ -59,9 +59,9 @@ def reproduce(
     Example: python -m spacy bert reproduce mrpc,rte results --data data --seeds 3 --gpu-id 0
     """
     with one_line_errors():
-        from spacy_bert.analysis.experiments import find_experiments
-        from spacy_bert.analysis.finetuning import Finetuning, Setting
         from spacy_bert.cli.report import print_table
+        from spacy_bert.experiments.catalog import find_experiments
+        from spacy_bert.experiments.finetuning import Finetuning, Setting
         from spacy_bert.pretraining.config import parse_overrides
 
         found = find_experiments([name.strip() for name in names.split(",") if name.strip()])

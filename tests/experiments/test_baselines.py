@@ -7,8 +7,8 @@ import spacy
 from spacy.tokens import DocBin
 from typer.testing import CliRunner
 
-from spacy_bert.analysis.baselines import MAJORITY, TFIDF, score_baselines
 from spacy_bert.cli.app import app
+from spacy_bert.experiments.baselines import MAJORITY, TFIDF, score_baselines
 
 TRAIN = [("good fine film", "POS"), ("fine good play", "POS"), ("bad poor film", "NEG")]
 TEST = [("good film", "POS"), ("poor bad play", "NEG")]

@@ -19,8 +19,8 @@ from typing import Any
 
 import srsly
 
-from spacy_bert.analysis import plots
 from spacy_bert.analysis.report import Report
+from spacy_bert.experiments import plots
 
 Scores = dict[str, Any]
 

@@ -6,8 +6,9 @@ import pytest
 import srsly
 from typer.testing import CliRunner
 
-from spacy_bert.analysis.plots import moving_mean
-from spacy_bert.analysis.summary import (
+from spacy_bert.cli.app import app
+from spacy_bert.experiments.plots import moving_mean
+from spacy_bert.experiments.summary import (
     TASKS,
     build_report,
     pretraining_table,
@@ -15,7 +16,6 @@ from spacy_bert.analysis.summary import (
     read_task,
     results_table,
 )
-from spacy_bert.cli.app import app
 
 
 def test_results_table(results: Path) -> None:

@@ -12,9 +12,9 @@ from spacy.tokens import DocBin
 from spacy.util import load_config
 from typer.testing import CliRunner
 
-from spacy_bert.analysis.grid import Grid, Point, Setting
 from spacy_bert.cli.app import app
-from tests.analysis.conftest import DOCS
+from spacy_bert.experiments.grid import Grid, Point, Setting
+from tests.experiments.conftest import DOCS
 
 
 def grid(*options: str):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spacy_bert.analysis.studies import (
+from spacy_bert.experiments.studies import (
     FEATURES,
     NER_FEATURES,
     PAPER_FEATURES,

@@ -9,8 +9,8 @@ import spacy
 from spacy.tokens import Doc, DocBin
 
 import spacy_bert
-from spacy_bert.analysis.baselines import score_baselines
-from spacy_bert.analysis.likeness_baselines import (
+from spacy_bert.experiments.baselines import score_baselines
+from spacy_bert.experiments.likeness_baselines import (
     LIKENESS,
     score_choice_baselines,
     score_regression_baselines,

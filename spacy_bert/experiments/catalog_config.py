@@ -9,8 +9,8 @@ from typing import Any
 from spacy.tokens import DocBin
 from thinc.api import Config
 
-from spacy_bert.analysis.experiments import LANG, WINDOW, Experiment
 from spacy_bert.bert import load_config
+from spacy_bert.experiments.catalog import LANG, WINDOW, Experiment
 from spacy_bert.pipeline.starter import make_starter
 
 DEV_LIMIT = 500  # Docs that training looks at between epochs: for the eye, nothing is chosen by it

@@ -31,13 +31,13 @@ from spacy.tokens import DocBin
 from spacy.vocab import Vocab
 from thinc.api import Config
 
-from spacy_bert.analysis.baselines import score_baselines
-from spacy_bert.analysis.experiment_config import experiment_config
-from spacy_bert.analysis.experiments import Experiment, Score
-from spacy_bert.analysis.processes import Processes
-from spacy_bert.analysis.records import digest, is_done
 from spacy_bert.analysis.report import Report
 from spacy_bert.datasets.writing import write_docs
+from spacy_bert.experiments.baselines import score_baselines
+from spacy_bert.experiments.catalog import Experiment, Score
+from spacy_bert.experiments.catalog_config import experiment_config
+from spacy_bert.experiments.processes import Processes
+from spacy_bert.experiments.records import digest, is_done
 from spacy_bert.files import replacing, replacing_directory
 
 Row = dict[str, Any]

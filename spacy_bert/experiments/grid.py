@@ -30,11 +30,11 @@ from spacy.training import Example
 from spacy.util import load_model_from_config, registry, resolve_dot_names
 from thinc.api import Config
 
-from spacy_bert.analysis import plots
-from spacy_bert.analysis.processes import Processes
-from spacy_bert.analysis.records import digest, is_done
 from spacy_bert.analysis.report import Report
-from spacy_bert.analysis.train_config import read_train_config, set_schedule
+from spacy_bert.experiments import plots
+from spacy_bert.experiments.processes import Processes
+from spacy_bert.experiments.records import digest, is_done
+from spacy_bert.experiments.train_config import read_train_config, set_schedule
 from spacy_bert.files import replacing
 
 # The paper's.

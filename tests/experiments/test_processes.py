@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spacy_bert.analysis.processes import Processes
+from spacy_bert.experiments.processes import Processes
 
 SLOW = ["timeit", "-n", "1", "-r", "1", "import time; time.sleep(60)"]
 

@@ -9,15 +9,15 @@ import spacy
 from spacy.tokens import Doc, DocBin
 from typer.testing import CliRunner
 
-from spacy_bert.analysis.baselines import score_baselines
-from spacy_bert.analysis.ner_baselines import (
+from spacy_bert.cli.app import app
+from spacy_bert.experiments.baselines import score_baselines
+from spacy_bert.experiments.ner_baselines import (
     MEMORY,
     SHAPES,
     WORDS,
     score_ner_baselines,
     score_tags,
 )
-from spacy_bert.cli.app import app
 
 NLP = spacy.blank("en")
 

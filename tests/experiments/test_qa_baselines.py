@@ -8,14 +8,14 @@ import pytest
 import spacy
 from spacy.tokens import Doc, DocBin
 
-from spacy_bert.analysis.baselines import score_baselines
-from spacy_bert.analysis.qa_baselines import (
+from spacy_bert.datasets.questions import make_question
+from spacy_bert.experiments.baselines import score_baselines
+from spacy_bert.experiments.qa_baselines import (
     SENTENCE,
     SILENCE,
     score_characters,
     score_qa_baselines,
 )
-from spacy_bert.datasets.questions import make_question
 
 NLP = spacy.blank("en")
 PASSAGE = "Return the size of it. The mode says how. Raise nothing."

@@ -9,8 +9,8 @@ from spacy.tokens import DocBin
 from spacy.util import load_config
 from typer.testing import CliRunner
 
-from spacy_bert.analysis.processes import Processes
 from spacy_bert.cli.app import app
+from spacy_bert.experiments.processes import Processes
 from tests.pipeline import lifecycle
 
 LABELS = ("A", "B")

@@ -14,12 +14,12 @@ from typing import Any
 
 from spacy.language import Language
 
-from spacy_bert.analysis.studies import FEATURES, PAPER_FEATURES, Features
 from spacy_bert.datasets.choices import write_choices
 from spacy_bert.datasets.glue import write_glue
 from spacy_bert.datasets.iob import Columns, write_iob
 from spacy_bert.datasets.squad import write_squad
 from spacy_bert.datasets.writing import BadRows, blank_pipeline
+from spacy_bert.experiments.studies import FEATURES, PAPER_FEATURES, Features
 
 # Official files -> `.spacy` files, a directory each; a FileNotFoundError says what is missing.
 Write = Callable[[Path, Path], object]

@@ -12,7 +12,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Corpus
 
-from spacy_bert.analysis.evaluation import Component, Evaluation, evaluate
+from spacy_bert.experiments.evaluation import Component, Evaluation, evaluate
 from spacy_bert.models.heads import head_shim
 from tests.pipeline.endings import choice_pipeline
 from tests.pipeline.endings import examples as choice_examples

@@ -8,11 +8,11 @@ from typing import Any
 
 import srsly
 
-from spacy_bert.analysis import plots
-from spacy_bert.analysis.ablations import Ablation
 from spacy_bert.analysis.report import Report
-from spacy_bert.analysis.studies import Arm, Measure
-from spacy_bert.analysis.summary import TASKS, Scores, score
+from spacy_bert.experiments import plots
+from spacy_bert.experiments.ablations import Ablation
+from spacy_bert.experiments.studies import Arm, Measure
+from spacy_bert.experiments.summary import TASKS, Scores, score
 
 Row = dict[str, Any]
 LOSS, STEPS = "dev LM loss", "steps"

@@ -18,13 +18,13 @@ from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 from spacy.vocab import Vocab
 
-from spacy_bert.analysis.likeness_baselines import (
+from spacy_bert.datasets.questions import ANSWERS_KEY
+from spacy_bert.experiments.likeness_baselines import (
     score_choice_baselines,
     score_regression_baselines,
 )
-from spacy_bert.analysis.ner_baselines import score_ner_baselines
-from spacy_bert.analysis.qa_baselines import score_qa_baselines
-from spacy_bert.datasets.questions import ANSWERS_KEY
+from spacy_bert.experiments.ner_baselines import score_ner_baselines
+from spacy_bert.experiments.qa_baselines import score_qa_baselines
 from spacy_bert.pipeline.chosen import count_choices
 from spacy_bert.pipeline.textcat_scores import score_cats
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from thinc.api import Config
 
-from spacy_bert.analysis.studies import Features, Measure, Reading
-from spacy_bert.analysis.train_config import read_train_config
 from spacy_bert.bert import BertConfig
 from spacy_bert.bert import load_config as load_bert_config
+from spacy_bert.experiments.studies import Features, Measure, Reading
+from spacy_bert.experiments.train_config import read_train_config
 
 FACTORIES = {"textcat": "bert_textcat", "ner": "bert_ner"}
 _CLS = "spacy_bert.ClsListener.v1"

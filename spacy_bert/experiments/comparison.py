@@ -26,14 +26,14 @@ import srsly
 from spacy.tokens import Doc
 from thinc.api import Config
 
-from spacy_bert.analysis import plots
-from spacy_bert.analysis.baselines import read_docs
-from spacy_bert.analysis.processes import Processes
-from spacy_bert.analysis.records import digest, is_recorded, record
 from spacy_bert.analysis.report import Report
-from spacy_bert.analysis.score_names import format_score, name_score
-from spacy_bert.analysis.summary import START_NAMES
-from spacy_bert.analysis.train_config import read_train_config, set_schedule
+from spacy_bert.experiments import plots
+from spacy_bert.experiments.baselines import read_docs
+from spacy_bert.experiments.processes import Processes
+from spacy_bert.experiments.records import digest, is_recorded, record
+from spacy_bert.experiments.score_names import format_score, name_score
+from spacy_bert.experiments.summary import START_NAMES
+from spacy_bert.experiments.train_config import read_train_config, set_schedule
 from spacy_bert.files import replacing_directory
 from spacy_bert.models.hub import find_checkpoint
 

@@ -12,9 +12,9 @@ from spacy.tokens import DocBin
 from spacy.util import load_config
 from typer.testing import CliRunner
 
-from spacy_bert.analysis.processes import Processes
 from spacy_bert.bert import load_encoder, save_pretrained
 from spacy_bert.cli.app import app
+from spacy_bert.experiments.processes import Processes
 from spacy_bert.wordpiece import WordPiece
 
 OPTIONS = ("--test", "docs.spacy", "--metrics", "metrics/textcat", "--seeds", "2")

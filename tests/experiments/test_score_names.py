@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spacy_bert.analysis.score_names import format_score, label_tables, name_score
+from spacy_bert.experiments.score_names import format_score, label_tables, name_score
 from spacy_bert.pipeline.textcat_scores import REGRESSION_SCORE
 
 

@@ -13,8 +13,8 @@ from spacy.tokens import DocBin
 from spacy.util import load_config
 from typer.testing import CliRunner
 
-from spacy_bert.analysis.experiments import EXPERIMENTS, GROUPS, find_experiments
 from spacy_bert.cli.app import app
+from spacy_bert.experiments.catalog import EXPERIMENTS, GROUPS, find_experiments
 from tests.pipeline.questions import CONTEXT
 
 MRPC = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"

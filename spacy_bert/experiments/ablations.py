@@ -25,11 +25,11 @@ from typing import Any
 
 import srsly
 
-from spacy_bert.analysis.arm_configs import arm_config, read_config
-from spacy_bert.analysis.baselines import score_baselines
-from spacy_bert.analysis.processes import Processes
-from spacy_bert.analysis.records import digest, is_done
-from spacy_bert.analysis.studies import PARTS, Arm, Measure, Run, Study
+from spacy_bert.experiments.arm_configs import arm_config, read_config
+from spacy_bert.experiments.baselines import score_baselines
+from spacy_bert.experiments.processes import Processes
+from spacy_bert.experiments.records import digest, is_done
+from spacy_bert.experiments.studies import PARTS, Arm, Measure, Run, Study
 from spacy_bert.files import replacing
 from spacy_bert.pretraining.config import PretrainConfig
 

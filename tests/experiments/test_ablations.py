@@ -12,12 +12,12 @@ from spacy.tokens import DocBin
 from spacy.util import load_config, registry
 from typer.testing import CliRunner
 
-from spacy_bert.analysis.arm_configs import arm_config, read_config
-from spacy_bert.analysis.processes import Processes
-from spacy_bert.analysis.studies import NER, NER_FEATURES, TEXTCAT
 from spacy_bert.bert import load_config as load_bert_config
 from spacy_bert.bert import load_encoder
 from spacy_bert.cli.app import app
+from spacy_bert.experiments.arm_configs import arm_config, read_config
+from spacy_bert.experiments.processes import Processes
+from spacy_bert.experiments.studies import NER, NER_FEATURES, TEXTCAT
 from spacy_bert.models.encoder import encoder_shim
 from spacy_bert.pretraining.building import write_shards
 from spacy_bert.pretraining.corpus import TextCorpus
