@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spacy_bert.bert.edits import AttentionEdit
 from spacy_bert.bert.packed import ranges
 
 varlen_attn: Any
@@ -150,7 +151,7 @@ def select_backend(
         device: where the network lives.
         dtype: precision in which queries, keys and values will come.
         dropout: rate of attention dropout in this pass.
-        weights: whether the attention weights are wanted.
+        weights: whether the attention weights are wanted, or changed.
     """
     if weights:
         return "explicit"
@@ -163,7 +164,7 @@ def select_backend(
 
 
 def packed_attention(
-    qkv: Tensor, plan: AttentionPlan, *, dropout: float
+    qkv: Tensor, plan: AttentionPlan, *, dropout: float, edit: AttentionEdit | None = None
 ) -> tuple[Tensor, list[Tensor] | None]:
     """Scaled dot-product attention inside each sequence (Vaswani et al. 2017, section 3.2).
 
@@ -171,6 +172,7 @@ def packed_attention(
         qkv: queries, keys and values, (total, 3, heads, head size), in the plan's order.
         plan: the sequences' borders.
         dropout: rate of attention dropout.
+        edit: changes the weights; the plan must be `explicit`.
 
     Returns:
         The heads' outputs, (total, heads, head size), and the attention weights, one
@@ -184,7 +186,7 @@ def packed_attention(
         return varlen_attn(query, key, value, borders, borders, longest, longest, **options), None
     context: list[Tensor] = []
     weights: list[Tensor] = []
-    start = 0
+    start = first = 0
     for count, length in plan.groups:
         rows = qkv[start : start + count * length]
         # (count, length, 3, heads, size) -> three views (count, heads, length, size)
@@ -197,6 +199,8 @@ def packed_attention(
                 ahead = scores.new_ones(length, length, dtype=torch.bool).triu(1)
                 scores = scores.masked_fill(ahead, float("-inf"))
             probabilities = scores.softmax(-1)
+            if edit is not None:
+                probabilities = edit(probabilities, plan.sequence_order[first : first + count])
             if plan.weights:
                 weights.extend(probabilities.unbind(0))
             heads = F.dropout(probabilities, dropout, training=dropout > 0.0) @ value
@@ -206,5 +210,6 @@ def packed_attention(
             )
         context.append(heads.transpose(1, 2).flatten(0, 1))
         start += count * length
+        first += count
     joined = context[0] if len(context) == 1 else torch.cat(context)
     return joined, weights if plan.weights else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class BertConfig:
 
     The defaults are BERT base uncased (Devlin et al. 2018, section 3). `is_decoder` makes attention
     causal: a piece sees itself and those before it (the left-to-right model of section 5.1).
+    `pruned_heads` maps a layer, from 0, to the heads that were cut out of it; `num_attention_heads`
+    counts them still.
     """
 
     vocab_size: int = 30522
@@ -44,6 +47,7 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
     is_decoder: bool = False
+    pruned_heads: Mapping[int, Iterable[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse shapes that cannot be built.
@@ -51,14 +55,14 @@ class BertConfig:
         Raises:
             ValueError: names the field and what it may be.
         """
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool)):
-                raise ValueError(f"BertConfig.{field.name} must be an integer, got {value!r}")
-            if field.type == "bool" and not isinstance(value, bool):
-                raise ValueError(f"BertConfig.{field.name} must be true or false, got {value!r}")
-            if field.type == "float" and not isinstance(value, (int, float)):
-                raise ValueError(f"BertConfig.{field.name} must be a number, got {value!r}")
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if each.type == "int" and (not isinstance(value, int) or isinstance(value, bool)):
+                raise ValueError(f"BertConfig.{each.name} must be an integer, got {value!r}")
+            if each.type == "bool" and not isinstance(value, bool):
+                raise ValueError(f"BertConfig.{each.name} must be true or false, got {value!r}")
+            if each.type == "float" and not isinstance(value, (int, float)):
+                raise ValueError(f"BertConfig.{each.name} must be a number, got {value!r}")
         for name in (
             "vocab_size",
             "hidden_size",
@@ -83,6 +87,37 @@ class BertConfig:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"BertConfig.{name} must be in [0, 1), got {getattr(self, name)}")
+        object.__setattr__(self, "pruned_heads", self._checked_pruned_heads())
+
+    def _checked_pruned_heads(self) -> dict[int, list[int]]:
+        """Layers and heads as sorted numbers; JSON has the layers as strings.
+
+        Raises:
+            ValueError: if there is no such layer or head.
+        """
+        if not isinstance(self.pruned_heads, Mapping):
+            raise ValueError(
+                "BertConfig.pruned_heads must map layers to lists of heads, "
+                f"got {self.pruned_heads!r}"
+            )
+        pruned = {int(layer): sorted(set(heads)) for layer, heads in self.pruned_heads.items()}
+        for layer, heads in pruned.items():
+            if not 0 <= layer < self.num_hidden_layers:
+                raise ValueError(
+                    f"BertConfig.pruned_heads names layer {layer}, the network has layers 0 to "
+                    f"{self.num_hidden_layers - 1}"
+                )
+            if wrong := [head for head in heads if not 0 <= head < self.num_attention_heads]:
+                raise ValueError(
+                    f"BertConfig.pruned_heads names head {wrong[0]} of layer {layer}, which has "
+                    f"heads 0 to {self.num_attention_heads - 1}"
+                )
+        return {layer: pruned[layer] for layer in sorted(pruned) if pruned[layer]}
+
+    def kept_heads(self, layer: int) -> list[int]:
+        """The heads of a layer that are not pruned, by their numbers before pruning."""
+        pruned = set(self.pruned_heads.get(layer, ()))
+        return [head for head in range(self.num_attention_heads) if head not in pruned]
 
     @property
     def head_size(self) -> int:
@@ -158,7 +193,8 @@ class BertConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as a plain dictionary; `from_dict` takes it back."""
-        return dataclasses.asdict(self)
+        pruned = {str(layer): list(heads) for layer, heads in self.pruned_heads.items()}
+        return {**dataclasses.asdict(self), "pruned_heads": pruned}
 
     def to_hf(self) -> dict[str, Any]:
         """The content of a `config.json` that `transformers` reads."""

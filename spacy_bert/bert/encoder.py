@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from spacy_bert.bert.attention import AttentionPlan, packed_attention, select_backend
 from spacy_bert.bert.config import BertConfig
+from spacy_bert.bert.edits import AttentionEdit, Edits
 from spacy_bert.bert.packed import PackedBatch
 
 
@@ -23,7 +25,8 @@ class EncoderOutput:
         last_hidden_state: (total, hidden size), or only the rows asked for.
         hidden_states: embeddings and every layer's output, layers + 1 tensors of
             (total, hidden size), if asked for.
-        attentions: for every layer, for every sequence, (heads, length, length), if asked for.
+        attentions: for every layer, for every sequence, (heads, length, length), if asked for;
+            without the heads that were pruned.
     """
 
     last_hidden_state: Tensor
@@ -50,13 +53,21 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with one fused projection and a gate on every head."""
+    """Multi-head self-attention with one fused projection and a gate on every head.
 
-    def __init__(self, config: BertConfig) -> None:
+    Args:
+        config: of the network.
+        heads: how many there are; without any, the output projection's bias is left.
+    """
+
+    def __init__(self, config: BertConfig, heads: int) -> None:
         super().__init__()
-        self.heads = config.num_attention_heads
-        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+        self.heads = heads
+        self.width = heads * config.head_size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about weights without elements
+            self.qkv = nn.Linear(config.hidden_size, 3 * self.width)
+            self.output = nn.Linear(self.width, config.hidden_size)
         self.dropout = config.attention_probs_dropout_prob
 
     def forward(
@@ -65,15 +76,21 @@ class SelfAttention(nn.Module):
         plan: AttentionPlan,
         gates: Tensor | None,
         rows: Tensor | None = None,
+        edit: AttentionEdit | None = None,
     ) -> tuple[Tensor, list[Tensor] | None]:
-        """(total, hidden size) -> the same, and the weights if the plan is `explicit`.
+        """(total, hidden size) -> the same, and the weights if the plan asks for them.
 
         `gates`, (heads,) or (total, heads), multiplies the heads' outputs before the output
-        projection. With `rows`, (rows,), only these are projected: -> (rows, hidden size).
+        projection. With `rows`, (rows,), only these are projected: -> (rows, hidden size). `edit`
+        changes the weights.
         """
+        if not self.heads:
+            count = len(hidden) if rows is None else len(rows)
+            none = [hidden.new_zeros(0, length, length) for length in plan.lengths]
+            return self.output(hidden.new_zeros(count, 0)), none if plan.weights else None
         qkv = self.qkv(hidden).unflatten(-1, (3, self.heads, -1))
         dropout = self.dropout if self.training else 0.0
-        context, weights = packed_attention(qkv, plan, dropout=dropout)
+        context, weights = packed_attention(qkv, plan, dropout=dropout, edit=edit)
         if gates is not None:
             context = context * gates.unsqueeze(-1)
         if rows is not None:
@@ -99,9 +116,9 @@ class FeedForward(nn.Module):
 class BertLayer(nn.Module):
     """Attention and feed-forward, each with dropout, residual and LayerNorm after it."""
 
-    def __init__(self, config: BertConfig) -> None:
+    def __init__(self, config: BertConfig, heads: int) -> None:
         super().__init__()
-        self.attention = SelfAttention(config)
+        self.attention = SelfAttention(config, heads)
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -113,12 +130,14 @@ class BertLayer(nn.Module):
         plan: AttentionPlan,
         gates: Tensor | None,
         rows: Tensor | None = None,
+        edit: AttentionEdit | None = None,
     ) -> tuple[Tensor, list[Tensor] | None]:
         """(total, hidden size) -> the same, and the attention weights if planned.
 
-        With `rows`, (rows,), only these go on behind the attention: -> (rows, hidden size).
+        With `rows`, (rows,), only these go on behind the attention: -> (rows, hidden size). `edit`
+        changes the attention weights.
         """
-        attended, weights = self.attention(hidden, plan, gates, rows)
+        attended, weights = self.attention(hidden, plan, gates, rows, edit)
         if rows is not None:
             hidden = hidden[rows]
         hidden = self.attention_norm(hidden + self.dropout(attended))
@@ -149,7 +168,10 @@ class BertModel(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(
+            BertLayer(config, len(config.kept_heads(layer)))
+            for layer in range(config.num_hidden_layers)
+        )
         self.pooler = Pooler(config.hidden_size) if pooler else None
         initialize(self, std=config.initializer_range)
 
@@ -161,54 +183,38 @@ class BertModel(nn.Module):
         rows: Tensor | None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
+        edits: Edits | None = None,
     ) -> EncoderOutput:
         """Encode a packed batch.
 
         Args:
             batch: the sequences, on the network's device.
             gates: multipliers of the heads' outputs, (layers, heads), or one set for each
-                sequence, (sequences, layers, heads).
+                sequence, (sequences, layers, heads); those of pruned heads do nothing.
             rows: flat indices of the pieces whose last vector is wanted, (rows,) int64: the last
                 layer then does most of its work for these alone.
             output_hidden_states: give every layer's output.
             output_attentions: give every head's attention weights (slower: they are written out).
+            edits: what is changed on the way, for analyses.
 
         Raises:
             ValueError: if a sequence is longer than the network has positions, the gates have
-                another shape, or `rows` are asked for together with hidden states.
+                another shape, or `rows` are asked for together with hidden states or edits.
         """
-        if rows is not None and output_hidden_states:
-            raise ValueError("rows and output_hidden_states do not go together")
-        if not batch.lengths:
-            raise ValueError("The batch holds no sequence")
-        longest = max(batch.lengths)
-        if longest > self.config.max_position_embeddings:
-            raise ValueError(
-                f"A sequence has {longest} pieces, the network has positions for "
-                f"{self.config.max_position_embeddings}: cut it into windows"
-            )
-        plan = AttentionPlan.build(
-            batch.lengths,
-            backend=select_backend(
-                device=batch.pieces.device,
-                dtype=self._compute_dtype(batch.pieces.device),
-                dropout=self._attention_dropout,
-                weights=output_attentions,
-            ),
-            device=batch.pieces.device,
-            longest=self.config.max_position_embeddings,
-            causal=self.config.is_decoder,
-            weights=output_attentions,
-        )
+        if rows is not None and (output_hidden_states or edits is not None):
+            raise ValueError("rows go together neither with output_hidden_states nor with edits")
+        edits = edits or Edits()
+        plan = self.plan(batch, weights=output_attentions, explicit=bool(edits.attention))
         layer_gates = self._layer_gates(gates, batch, plan)
-        hidden = self.embeddings(
-            plan.arrange(batch.pieces), plan.arrange(batch.positions), plan.arrange(batch.segments)
-        )
+        hidden = _changed(self.embed(batch, plan), plan, edits, 0)
         states, attentions = [hidden], []
         last = self.layers[-1]
         wanted = None if rows is None else plan.rows(rows)
-        for layer, gate in zip(self.layers, layer_gates, strict=True):
-            hidden, weights = layer(hidden, plan, gate, wanted if layer is last else None)
+        for number, (layer, gate) in enumerate(zip(self.layers, layer_gates, strict=True)):
+            hidden, weights = layer(
+                hidden, plan, gate, wanted if layer is last else None, edits.attention.get(number)
+            )
+            hidden = _changed(hidden, plan, edits, number + 1)
             if output_hidden_states:
                 states.append(hidden)
             if weights is not None:
@@ -218,6 +224,49 @@ class BertModel(nn.Module):
             hidden_states=tuple(map(plan.restore, states)) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )
+
+    def plan(
+        self, batch: PackedBatch, *, weights: bool = False, explicit: bool = False
+    ) -> AttentionPlan:
+        """How the pieces of a batch attend to each other.
+
+        Args:
+            batch: the sequences.
+            weights: whether the attention weights are wanted.
+            explicit: whether the softmax must be written out all the same.
+
+        Raises:
+            ValueError: if there is no sequence, or one is longer than the network has positions.
+        """
+        if not batch.lengths:
+            raise ValueError("The batch holds no sequence")
+        longest = max(batch.lengths)
+        if longest > self.config.max_position_embeddings:
+            raise ValueError(
+                f"A sequence has {longest} pieces, the network has positions for "
+                f"{self.config.max_position_embeddings}: cut it into windows"
+            )
+        device = batch.pieces.device
+        return AttentionPlan.build(
+            batch.lengths,
+            backend=select_backend(
+                device=device,
+                dtype=self._compute_dtype(device),
+                dropout=self._attention_dropout,
+                weights=weights or explicit,
+            ),
+            device=device,
+            longest=self.config.max_position_embeddings,
+            causal=self.config.is_decoder,
+            weights=weights,
+        )
+
+    def embed(self, batch: PackedBatch, plan: AttentionPlan) -> Tensor:
+        """The embeddings of a batch, in the layers' order, (total, hidden size)."""
+        embedded: Tensor = self.embeddings(
+            plan.arrange(batch.pieces), plan.arrange(batch.positions), plan.arrange(batch.segments)
+        )
+        return embedded
 
     def set_dropout(self, rate: float) -> None:
         """Use one dropout rate everywhere, attention included, from the next pass on."""
@@ -245,13 +294,19 @@ class BertModel(nn.Module):
             return [None] * len(self.layers)
         shape = (len(self.layers), self.config.num_attention_heads)
         if tuple(gates.shape) == shape:
-            return list(gates.unbind(0))
+            return [self._kept(gate, layer) for layer, gate in enumerate(gates.unbind(0))]
         if tuple(gates.shape) == (len(batch.lengths), *shape):
-            return list(plan.expand(gates).unbind(1))
+            expanded = plan.expand(gates).unbind(1)
+            return [self._kept(gate, layer) for layer, gate in enumerate(expanded)]
         raise ValueError(
             f"gates have shape {tuple(gates.shape)}; they should be (layers, heads) = {shape} "
             f"or (sequences, layers, heads) = {(len(batch.lengths), *shape)}"
         )
+
+    def _kept(self, gates: Tensor, layer: int) -> Tensor:
+        """Of the gates of a layer, (..., heads), those of heads that are not pruned."""
+        kept = self.config.kept_heads(layer)
+        return gates if len(kept) == gates.shape[-1] else gates[..., kept]
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
@@ -266,10 +321,15 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
 def initialize(module: nn.Module, *, std: float) -> None:
     """Draw weights as the reference code does: truncated normal, biases 0, LayerNorm 1."""
     for child in module.modules():
-        if isinstance(child, (nn.Linear, nn.Embedding)):
+        if isinstance(child, (nn.Linear, nn.Embedding)) and child.weight.numel():
             nn.init.trunc_normal_(child.weight, std=std, a=-2 * std, b=2 * std)
         if isinstance(child, nn.Linear) and child.bias is not None:
             nn.init.zeros_(child.bias)
+
+
+def _changed(hidden: Tensor, plan: AttentionPlan, edits: Edits, layer: int) -> Tensor:
+    edit = edits.states.get(layer)
+    return hidden if edit is None else plan.arrange(edit(plan.restore(hidden)))
 
 
 def _in_batch_order(weights: list[Tensor], plan: AttentionPlan) -> tuple[Tensor, ...]:
