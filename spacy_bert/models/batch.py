@@ -32,11 +32,13 @@ class Chunks:
 
     Attributes:
         batches: the chunks in the order in which the network takes them.
+        windows: which of all windows, counted in the order of the Docs, each chunk has.
         inverse: brings the rows of the chunks' outputs, end to end, to the order of the Docs,
             (total,), or None if they stand in it.
     """
 
     batches: list[PackedBatch]
+    windows: list[np.ndarray]
     inverse: Tensor | None
 
     @classmethod
@@ -71,7 +73,8 @@ class Chunks:
             back[rows] = np.arange(len(rows))
             inverse = torch.from_numpy(back).to(device)
         positions = positions_of(lengths)
-        batches, ends, scores = [], np.cumsum(lengths), np.cumsum(lengths**2)
+        batches, windows = [], []
+        ends, scores = np.cumsum(lengths), np.cumsum(lengths**2)
         first = begin = 0
         while first < len(lengths):
             # As many windows as fit the budget, and one at least.
@@ -89,8 +92,9 @@ class Chunks:
                     lengths=tuple(lengths[first:last].tolist()),
                 ).to(device)
             )
+            windows.append(order[first:last])
             first, begin = last, end
-        return cls(batches, inverse)
+        return cls(batches, windows, inverse)
 
     def restore(self, outputs: list[Tensor]) -> Tensor:
         """Outputs of the chunks, (rows, width) each -> (total, width) in the order of the Docs."""

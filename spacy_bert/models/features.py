@@ -20,7 +20,7 @@ from torch import Tensor
 from spacy_bert.models.batch import Chunks
 from spacy_bert.models.encoder import EncoderShim, encoder_shim
 from spacy_bert.models.feature_cache import FeatureCache, Key, content_key
-from spacy_bert.models.layout import DocLayout, lay_out
+from spacy_bert.models.layout import DocLayout
 from spacy_bert.models.listeners import EncoderModel
 from spacy_bert.models.scalar_mix import build_scalar_mix
 
@@ -149,8 +149,7 @@ def encode_layers(shim: EncoderShim, docs: Sequence[Doc], layers: Sequence[int])
         (tokens, layers, width) for each Doc; zeros for white space.
     """
     settings, config = shim.settings, shim.network.config
-    options = settings.layout(positions=config.max_position_embeddings)
-    layouts = lay_out(docs, shim.wordpiece, options)
+    layouts = shim.lay_out(docs)
     sizes = [0 if layout is None else len(layout.align_lengths) for layout in layouts]
     vectors = torch.zeros(sum(sizes), len(layers), config.hidden_size, device=shim.device)
     filled = [layout for layout in layouts if layout is not None]
