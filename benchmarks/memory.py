@@ -3,7 +3,8 @@
     python benchmarks/memory.py --encoder DIR --output memory.json
 
 Prints for each case the peak of the resident memory over that of the idle pipeline (`bert`,
-`bert_ner`, `bert_textcat`), in MB. Linux only: the peak is read from /proc.
+`bert_ner`, `bert_textcat`; for a question, `bert`, `bert_span_qa`), in MB. Linux only: the peak is
+read from /proc.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
+import spacy_bert
 from spacy_bert.models.optimizer import build_adamw
 
 TEXT = "the quick brown fox jumps over a lazy dog and Ada Lovelace of London wrote it down ."
@@ -50,6 +52,22 @@ def build(encoder: str) -> Language:
     nlp.initialize(lambda: [example(nlp, 50)])
     nlp(" ".join(words(100)))
     return nlp
+
+
+def build_reader(encoder: str) -> Language:
+    """A pipeline that answers questions, initialized and warm."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("bert", config={"model": {"name": encoder, "window": 384, "stride": 128}})
+    nlp.add_pipe("bert_span_qa")
+    doc = spacy_bert.join(nlp, "Who wrote it?", TEXT)
+    nlp.initialize(lambda: [Example(doc.copy(), doc)])
+    spacy_bert.ask(nlp, "Who wrote it?", TEXT)
+    return nlp
+
+
+def ask_long(nlp: Language) -> None:
+    """A question about a context of 20,000 tokens."""
+    assert spacy_bert.ask(nlp, "Who wrote it down?", " ".join(words(20_000)))
 
 
 def predict_long(nlp: Language) -> None:
@@ -86,7 +104,14 @@ def update_batch(nlp: Language) -> None:
 
 CASES: dict[str, Callable[[Language], None]] = {
     function.__name__: function
-    for function in (predict_degenerate, predict_long, predict_stream, update_batch, update_long)
+    for function in (
+        ask_long,
+        predict_degenerate,
+        predict_long,
+        predict_stream,
+        update_batch,
+        update_long,
+    )
 }
 
 
@@ -100,7 +125,7 @@ def status() -> Iterator[tuple[str, float]]:
 
 def measure(case: str, encoder: str) -> dict[str, float]:
     """Run one case in this process."""
-    nlp = build(encoder)
+    nlp = (build_reader if case == "ask_long" else build)(encoder)
     idle = dict(status())["VmRSS"]
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
     started = time.perf_counter()
