@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -33,13 +33,13 @@ class Chunks:
     Attributes:
         batches: the chunks in the order in which the network takes them.
         windows: which of all windows, counted in the order of the Docs, each chunk has.
-        inverse: brings the rows of the chunks' outputs, end to end, to the order of the Docs,
-            (total,), or None if they stand in it.
+        places: where each row of the chunks' outputs, end to end, stands in the order of the Docs,
+            (total,), or None if that is their order.
     """
 
     batches: list[PackedBatch]
     windows: list[np.ndarray]
-    inverse: Tensor | None
+    places: Tensor | None
 
     @classmethod
     def build(
@@ -63,15 +63,13 @@ class Chunks:
         pieces = np.concatenate([layout.pieces for layout in layouts])
         kinds = np.concatenate([layout.segment_ids for layout in layouts])
         order = np.argsort(lengths, kind="stable")
-        inverse = None
+        places = None
         if (order[1:] < order[:-1]).any():
             starts = np.cumsum(lengths) - lengths
             sizes = lengths[order]
             rows = ranges(starts[order], sizes)
             pieces, kinds, lengths = pieces[rows], kinds[rows], sizes
-            back = np.empty_like(rows)
-            back[rows] = np.arange(len(rows))
-            inverse = torch.from_numpy(back).to(device)
+            places = torch.from_numpy(rows).to(device)
         positions = positions_of(lengths)
         batches, windows = [], []
         ends, scores = np.cumsum(lengths), np.cumsum(lengths**2)
@@ -94,18 +92,41 @@ class Chunks:
             )
             windows.append(order[first:last])
             first, begin = last, end
-        return cls(batches, windows, inverse)
+        return cls(batches, windows, places)
 
-    def restore(self, outputs: list[Tensor]) -> Tensor:
-        """Outputs of the chunks, (rows, width) each -> (total, width) in the order of the Docs."""
-        rows = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-        return rows if self.inverse is None else rows.index_select(0, self.inverse)
+    def restore(self, outputs: Iterable[Tensor]) -> Tensor:
+        """Outputs of the chunks, (rows, width) each -> (total, width) in the order of the Docs.
+
+        They are taken one by one and let go, so that memory holds the rows once.
+        """
+        total = sum(len(batch.pieces) for batch in self.batches)
+        whole, begin = torch.empty(0), 0
+        for output in outputs:
+            if len(output) == total and self.places is None:
+                return output
+            if not begin:
+                whole = output.new_empty(total, output.shape[1])
+            end = begin + len(output)
+            if self.places is None:
+                whole[begin:end] = output
+            else:
+                whole[self.places[begin:end]] = output
+            begin = end
+        return whole
 
     def arrange(self, gradient: Tensor) -> list[Tensor]:
         """The gradient of `restore`: (total, width) -> one (rows, width) for each chunk."""
-        if self.inverse is not None:
-            gradient = torch.empty_like(gradient).index_copy_(0, self.inverse, gradient)
+        if self.places is not None:
+            gradient = gradient.index_select(0, self.places)
         return list(torch.split(gradient, [len(batch.pieces) for batch in self.batches]))
+
+    def find(self, rows: Tensor) -> Tensor:
+        """Where rows in the order of the Docs stand in the outputs of the chunks, (rows,)."""
+        if self.places is None:
+            return rows
+        inverse = torch.empty_like(self.places)
+        inverse[self.places] = torch.arange(len(inverse), device=inverse.device)
+        return inverse[rows]
 
 
 @dataclass
@@ -191,7 +212,7 @@ def _doc_data(layout: DocLayout, hidden: Array, wordpiece: WordPiece) -> PackedT
         shape = (1, longest)
         ids, kinds = layout.pieces.reshape(shape), layout.segment_ids.reshape(shape)
         mask = np.ones(shape, dtype="f")
-        states = hidden.reshape(1, longest, -1)
+        states = hidden.reshape(1, longest, -1).copy()  # a Doc must not keep its whole batch
     else:
         row = np.repeat(np.arange(windows), lengths)
         column = layout.positions

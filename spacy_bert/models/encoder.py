@@ -250,7 +250,7 @@ def encode(shim: EncoderShim, chunks: Chunks) -> Tensor:
     run = shim.intervention.run
     with shim.predicting():
         passes = zip(chunks.batches, chunks.windows, strict=True)
-        return chunks.restore([run(shim.network, batch, windows) for batch, windows in passes])
+        return chunks.restore(run(shim.network, batch, windows) for batch, windows in passes)
 
 
 def encode_for_update(
@@ -289,7 +289,7 @@ def encode_for_update(
                 _set_random_state(device, state)
                 _backward(run(batch), chunk)
 
-    return chunks.restore([output.detach() for output in outputs]), backprop
+    return chunks.restore(output.detach() for output in outputs), backprop
 
 
 def _backward(output: Tensor, gradient: Tensor) -> None:

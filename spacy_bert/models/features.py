@@ -157,8 +157,7 @@ def encode_layers(shim: EncoderShim, docs: Sequence[Doc], layers: Sequence[int])
         pieces = settings.pieces_at_once(shim.device)
         chunks = Chunks.build(filled, max_pieces=pieces, device=shim.device)
         tokens, rows = (torch.from_numpy(array).to(shim.device) for array in first_pieces(filled))
-        if chunks.inverse is not None:
-            rows = chunks.inverse[rows]  # where the chunks have them
+        rows = chunks.find(rows)
         begin = 0
         with shim.predicting() as network:
             for batch in chunks.batches:

@@ -51,7 +51,8 @@ def forward(
     """Docs -> windows with logits, (pieces, 2) each; the gradients of those backward."""
     tok2vec, head = model.layers
     windows, backprop_tok2vec = tok2vec(docs, is_train)
-    vectors = model.ops.xp.concatenate([w.rows for w in windows])
+    rows = [w.rows for w in windows]
+    vectors = rows[0] if len(rows) == 1 else model.ops.xp.concatenate(rows)
     logits, backprop_head = head(vectors, is_train)
     sizes = model.ops.asarray1i([len(w.rows) for w in windows])
 

@@ -298,3 +298,11 @@ def test_stock_textcat_trains_beside_ours(checkpoint: Path) -> None:
     nlp("the fox")
     assert losses["bert"] > 0
     assert not all(map(torch.equal, before, encoder_weights(nlp)))
+
+
+def test_a_doc_does_not_keep_the_arrays_of_its_batch(nlp: Language) -> None:
+    for doc in nlp.pipe(["One text.", "Another text that is longer.", "A third."]):
+        state = doc._.trf_data.model_output.last_hidden_state
+        while state.base is not None:
+            state = state.base
+        assert state.size == doc._.trf_data.model_output.last_hidden_state.size
