@@ -1,0 +1,154 @@
+"""Edge probes, any number of them at once: each on its own mixture of layers.
+
+Tenney et al. 2019 (arXiv 1905.06316), section 3; scalar mixture: Tenney et al. 2019 (arXiv
+1905.05950), equation 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PROJECTION = HIDDEN = 256
+DROPOUT = 0.3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpanBatch:
+    """Spans of some targets, and the vectors of their tokens.
+
+    Attributes:
+        vectors: (tokens, layers, width), span after span.
+        lengths: Tokens of each span, (targets,), on the host.
+    """
+
+    vectors: Tensor
+    lengths: list[int]
+
+
+class Stacked(nn.Module):
+    """A linear layer for each of several probes, as one product."""
+
+    def __init__(self, probes: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = 1.0 / math.sqrt(inputs)
+        self.weight = nn.Parameter(torch.empty(probes, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(probes, 1, outputs).uniform_(-bound, bound))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(probes, rows, inputs) -> (probes, rows, outputs)."""
+        return torch.baddbmm(self.bias, rows, self.weight)
+
+
+class EdgeProbes(nn.Module):
+    """Probes that train side by side and know nothing of each other.
+
+    A probe mixes layers, projects each token (to 256, apart for the two spans), pools a span by
+    attention, and decides each label by an MLP (256 wide, tanh, LayerNorm, dropout .3) and a
+    sigmoid.
+
+    Args:
+        layers: Which layers each probe may read, (probes, layers) bool; of several, it learns a
+            weighted sum.
+        width: Of the vectors.
+        labels: How many there are.
+        pairs: Whether there are two spans.
+        symmetric: Whether both are projected alike.
+    """
+
+    def __init__(
+        self, layers: Tensor, *, width: int, labels: int, pairs: bool, symmetric: bool
+    ) -> None:
+        super().__init__()
+        probes = len(layers)
+        self.layers: Tensor
+        self.register_buffer("layers", layers)
+        self.mixture = nn.Parameter(torch.zeros(layers.shape))
+        self.scale = nn.Parameter(torch.ones(probes, 1, 1))
+        count = 2 if pairs and not symmetric else 1
+        self.projections = nn.ModuleList(Stacked(probes, width, PROJECTION) for _ in range(count))
+        self.scores = nn.ModuleList(Stacked(probes, PROJECTION, 1) for _ in range(count))
+        self.hidden = Stacked(probes, PROJECTION * (2 if pairs else 1), HIDDEN)
+        self.norm_weight = nn.Parameter(torch.ones(probes, 1, HIDDEN))
+        self.norm_bias = nn.Parameter(torch.zeros(probes, 1, HIDDEN))
+        self.output = Stacked(probes, HIDDEN, labels)
+
+    def weights(self) -> Tensor:
+        """How much of each layer each probe reads, (probes, layers); rows sum to 1."""
+        return self.mixture.masked_fill(~self.layers, float("-inf")).softmax(dim=1)
+
+    def forward(self, first: SpanBatch, second: SpanBatch | None = None) -> Tensor:
+        """Logits of all labels, (probes, targets, labels)."""
+        pooled = [self._pool(first, 0)]
+        if second is not None:
+            pooled.append(self._pool(second, len(self.projections) - 1))
+        rows = torch.tanh(self.hidden(torch.cat(pooled, dim=-1)))
+        rows = F.layer_norm(rows, (HIDDEN,)) * self.norm_weight + self.norm_bias
+        logits: Tensor = self.output(F.dropout(rows, DROPOUT, self.training))
+        return logits
+
+    def _pool(self, spans: SpanBatch, place: int) -> Tensor:
+        """(tokens, layers, width) -> (probes, targets, 256)."""
+        single = self.layers.sum(dim=1) == 1
+        scale = torch.where(single[:, None, None], 1.0, self.scale)
+        mixed = torch.einsum("pl,tlw->ptw", self.weights(), spans.vectors) * scale
+        projected = self.projections[place](mixed)
+        if max(spans.lengths, default=0) <= 1:
+            pooled: Tensor = projected
+            return pooled
+        scores = self.scores[place](projected)
+        longest = max(spans.lengths)
+        lengths = torch.tensor(spans.lengths, device=mixed.device)
+        inside = torch.arange(longest, device=mixed.device) < lengths[:, None]
+        shape = len(projected), *inside.shape
+        grid = scores.new_full(shape, float("-inf"))
+        grid[:, inside] = scores.squeeze(-1)
+        values = projected.new_zeros(*shape, PROJECTION)
+        values[:, inside] = projected
+        return torch.einsum("pst,pstw->psw", grid.softmax(dim=-1), values)
+
+
+class StackedAMSGrad:
+    """Adam with AMSGrad where each probe has a rate of its own.
+
+    Reddi et al. 2018, algorithm 2, with the bias correction of Adam. Gradients are clipped for each
+    probe alone.
+
+    Args:
+        module: All its parameters have the probes as first dimension.
+        rate: Learning rate of every probe to begin with.
+        clip: Greatest norm of a probe's gradient.
+    """
+
+    def __init__(self, module: nn.Module, *, rate: float, clip: float) -> None:
+        self.parameters = list(module.parameters())
+        self.rates = torch.full((len(self.parameters[0]),), rate, device=self.parameters[0].device)
+        self._clip, self._steps = clip, 0
+        self._moments = [
+            tuple(torch.zeros_like(parameter) for _ in range(3)) for parameter in self.parameters
+        ]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update all parameters and drop their gradients."""
+        self._steps += 1
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        norms = torch.stack([g.flatten(1).square().sum(dim=1) for g in gradients]).sum(dim=0).sqrt()
+        factor = (self._clip / norms.clamp_min(1e-12)).clamp_max(1.0)
+        correction = math.sqrt(1.0 - 0.999**self._steps) / (1.0 - 0.9**self._steps)
+        for parameter, gradient, moments in zip(
+            self.parameters, gradients, self._moments, strict=True
+        ):
+            shape = (-1, *[1] * (parameter.dim() - 1))
+            mean, square, largest = moments
+            gradient = gradient * factor.view(shape)
+            mean.lerp_(gradient, 0.1)
+            square.lerp_(gradient.square(), 0.001)
+            torch.maximum(largest, square, out=largest)
+            step = mean / largest.sqrt().add_(1e-8)
+            parameter.sub_(step * (self.rates * correction).view(shape))
+            parameter.grad = None

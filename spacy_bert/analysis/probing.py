@@ -1,0 +1,367 @@
+"""Probing: what each layer knows, beside what a control task finds in it.
+
+Edge probing: Tenney et al. 2019 (arXiv 1905.06316). Layers, mixtures and cumulative scores: Tenney
+et al. 2019 (arXiv 1905.05950). Control tasks: Hewitt & Liang 2019 (arXiv 1909.03368).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from spacy.language import Language
+from spacy.tokens import Doc
+from torch import Tensor
+
+from spacy_bert.analysis.probe_tasks import ProbeTask, Target, control_labels
+from spacy_bert.analysis.probes import EdgeProbes, SpanBatch, StackedAMSGrad
+from spacy_bert.analysis.token_vectors import TokenVectors
+
+EPSILON = 1e-12
+SMALL_SUM = 0.05  # of the gains of cumulative scores: an expected layer means little then
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeRecipe:
+    """How probes are trained; the defaults are those of edge probing but for the epochs.
+
+    Attributes:
+        epochs: Passes over the training targets at most.
+        batch_size: Targets in a batch.
+        rate: Learning rate to begin with.
+        clip: Greatest norm of a probe's gradient.
+        patience: A probe's rate is halved when its score on the development set has not risen so
+            often, and it stops after four times as many.
+        checks: Looks at the development set in each epoch.
+        seed: Of weights, batches and control labels.
+    """
+
+    epochs: int = 3
+    batch_size: int = 32
+    rate: float = 1e-4
+    clip: float = 5.0
+    patience: int = 5
+    checks: int = 5
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ProbeScores:
+    """The micro-averaged F1 of probes, 0 to 1, on the development set.
+
+    Attributes:
+        layers: Of a probe on each layer alone, (layers,); 0 is the embeddings.
+        cumulative: Of a probe on a learned mixture of the layers 0 to l, (layers,); the last one is
+            the mixture of all.
+        weights: The mixture of all: the share of each layer, (layers,).
+    """
+
+    layers: np.ndarray
+    cumulative: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Probing:
+    """What probes find in an encoder.
+
+    Attributes:
+        task: Name of the task.
+        scores: Of the task.
+        control: Of the control task, at the same spans.
+        majority: The F1 of who always says the most frequent label.
+        targets: Targets of the training and of the development set.
+        labels: How many labels there are.
+    """
+
+    task: str
+    scores: ProbeScores
+    control: ProbeScores
+    majority: float
+    targets: tuple[int, int]
+    labels: int
+
+    @property
+    def selectivity(self) -> np.ndarray:
+        """Score of each layer minus that of the control task, (layers,)."""
+        return np.asarray(self.scores.layers - self.control.layers)
+
+    @property
+    def expected_layer(self) -> float | None:
+        """Where the cumulative score rises (arXiv 1905.05950, section 3.2); None if it does not."""
+        return expected_layer(self.scores.cumulative)
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether the cumulative score rises so little that the expected layer means nothing."""
+        return float(np.diff(self.scores.cumulative).sum()) < SMALL_SUM
+
+    @property
+    def centre_of_gravity(self) -> float:
+        """Of the mixture's weights; a uniform one lies in the middle too: look at the weights."""
+        return centre_of_gravity(self.scores.weights)
+
+
+def expected_layer(cumulative: np.ndarray) -> float | None:
+    """The mean layer at which the cumulative score rises, each weighted by the rise.
+
+    Tenney et al. 2019 (arXiv 1905.05950), equation 4; falls count negatively, as in the authors'.
+
+    Args:
+        cumulative: Score of the probes on layers 0 to l, (layers,).
+
+    Returns:
+        None if the last score is no higher than the first.
+    """
+    rises = np.diff(cumulative)
+    total = float(rises.sum())
+    if total <= EPSILON:
+        return None
+    return float(np.arange(1, len(cumulative)) @ rises / total)
+
+
+def centre_of_gravity(weights: np.ndarray) -> float:
+    """The mean layer of a mixture (arXiv 1905.05950, equation 2); layers count from 0."""
+    return float(np.arange(len(weights)) @ weights)
+
+
+def divergence_from_uniform(weights: np.ndarray) -> float:
+    """KL divergence of a mixture's weights from uniform ones, in bits."""
+    kept = weights[weights > 0.0]
+    return float((kept * np.log2(kept * len(weights))).sum())
+
+
+def probe(
+    nlp: Language,
+    train: Sequence[Doc],
+    dev: Sequence[Doc],
+    task: ProbeTask,
+    *,
+    component: str | None = None,
+    recipe: ProbeRecipe | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Probing:
+    """Train probes for a task and its control on every layer of an encoder, and on mixtures.
+
+    The encoder stays as it is; its vectors are computed once and kept on disk, and all probes train
+    together.
+
+    Args:
+        nlp: A pipeline with an encoder.
+        train: Annotated Docs.
+        dev: Annotated Docs to score on.
+        task: What is asked.
+        component: Name of the component whose encoder is meant, if there are several.
+        recipe: How the probes are trained.
+        progress: Called with 1 for each Doc that was encoded and each batch that was learned;
+            `probe_work` tells how many there will be.
+
+    Raises:
+        ValueError: If the Docs give the task nothing to ask.
+    """
+    recipe = recipe or ProbeRecipe()
+    known = [task.targets(doc) for doc in (*train, *dev)]
+    own, other = TargetSet.of(known[: len(train)], 0), TargetSet.of(known[len(train) :], len(train))
+    _require(task, own, other)
+    labels = sorted({label for target in own.targets for label in target.labels})
+    drawn = control_labels([*train, *dev], known, seed=recipe.seed)
+    drawn_train, drawn_dev = drawn[: len(train)], drawn[len(train) :]
+    control_sets = TargetSet.of(drawn_train, 0), TargetSet.of(drawn_dev, len(train))
+    scored = [i for i, label in enumerate(labels) if task.scored is None or label in task.scored]
+    with TokenVectors(nlp, [*train, *dev], component=component, progress=progress) as vectors:
+        scores, control = (
+            train_probes(vectors, task, recipe, labels, scored, train_set, dev_set, progress)
+            for train_set, dev_set in ((own, other), control_sets)
+        )
+    return Probing(
+        task=task.name,
+        scores=scores,
+        control=control,
+        majority=_majority(own, other, labels, scored),
+        targets=(len(own.targets), len(other.targets)),
+        labels=len(labels),
+    )
+
+
+def probe_work(
+    train: Sequence[Doc], dev: Sequence[Doc], task: ProbeTask, recipe: ProbeRecipe | None = None
+) -> int:
+    """How often `probe` calls `progress`, if no probe stops early."""
+    recipe = recipe or ProbeRecipe()
+    targets = sum(len(task.targets(doc)) for doc in train)
+    batches = recipe.epochs * -(-targets // recipe.batch_size)
+    return len(train) + len(dev) + 2 * batches
+
+
+@dataclass(frozen=True, eq=False)
+class TargetSet:
+    """Targets of some Docs."""
+
+    targets: list[Target]
+    docs: list[int]
+
+    @classmethod
+    def of(cls, known: Sequence[Sequence[Target]], first: int) -> TargetSet:
+        """Of the Docs with the numbers from `first` on."""
+        pairs = [(target, doc) for doc, own in enumerate(known, start=first) for target in own]
+        return cls([target for target, _ in pairs], [doc for _, doc in pairs])
+
+    def batch(
+        self, vectors: TokenVectors, index: Sequence[int], labels: Sequence[str]
+    ) -> tuple[SpanBatch, SpanBatch | None, Tensor]:
+        """The spans of some targets, and what holds of them, (targets, labels)."""
+        chosen = [(self.docs[i], self.targets[i]) for i in index]
+        first = _spans(vectors, [(doc, *target.first) for doc, target in chosen])
+        pairs = [(doc, *target.second) for doc, target in chosen if target.second is not None]
+        holds = torch.tensor([[label in t.labels for label in labels] for _, t in chosen])
+        return first, _spans(vectors, pairs) if pairs else None, holds.float()
+
+
+def _spans(vectors: TokenVectors, places: Sequence[tuple[int, int, int]]) -> SpanBatch:
+    rows, lengths = vectors.spans(places)
+    return SpanBatch(vectors=torch.from_numpy(rows), lengths=lengths)
+
+
+def _require(task: ProbeTask, train: TargetSet, dev: TargetSet) -> None:
+    for name, each in (("training", train), ("development", dev)):
+        if not each.targets:
+            raise ValueError(
+                f"the {name} Docs have nothing to probe for {task.name!r}: are they annotated?"
+            )
+    if len({target.labels for target in train.targets}) < 2:
+        raise ValueError(f"all targets of {task.name!r} have the same label: nothing to tell apart")
+
+
+def _probe_layers(layers: int) -> Tensor:
+    """Which layers each probe reads: one alone, for each; then all up to one, for each."""
+    return torch.cat(
+        [torch.eye(layers, dtype=torch.bool), torch.ones(layers, layers).tril().bool()]
+    )
+
+
+def train_probes(
+    vectors: TokenVectors,
+    task: ProbeTask,
+    recipe: ProbeRecipe,
+    labels: Sequence[str],
+    scored: Sequence[int],
+    train: TargetSet,
+    dev: TargetSet,
+    progress: Callable[[int], object],
+) -> ProbeScores:
+    """Train a probe on each layer, and on each mixture of the layers up to one.
+
+    Args:
+        vectors: Of all Docs.
+        task: What is asked.
+        recipe: How they are trained.
+        labels: All labels.
+        scored: Which of them count.
+        train: Targets to learn.
+        dev: Targets to score on.
+        progress: Called with 1 for each batch.
+
+    Returns:
+        The best scores that each probe had on the development set.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        probes = EdgeProbes(
+            _probe_layers(vectors.layers),
+            width=vectors.width,
+            labels=len(labels),
+            pairs=task.pairs,
+            symmetric=task.symmetric,
+        )
+        optimizer = StackedAMSGrad(probes, rate=recipe.rate, clip=recipe.clip)
+        course = _Course(probes, optimizer, recipe.patience)
+        batches = -(-len(train.targets) // recipe.batch_size)
+        every = max(batches // recipe.checks, 1)
+        for _ in range(recipe.epochs):
+            order = torch.randperm(len(train.targets)).tolist()
+            for number in range(batches):
+                index = order[number * recipe.batch_size : (number + 1) * recipe.batch_size]
+                first, second, holds = train.batch(vectors, index, labels)
+                logits = probes.train()(first, second)
+                losses = F.binary_cross_entropy_with_logits(
+                    logits, holds.expand_as(logits), reduction="none"
+                )
+                losses.mean(dim=(1, 2)).sum().backward()  # probes share nothing
+                optimizer.step()
+                progress(1)
+                if (number + 1) % every == 0 or number + 1 == batches:
+                    course.check(_f1(probes, vectors, dev, labels, scored))
+            if course.is_over:
+                break
+    layers = vectors.layers
+    return ProbeScores(
+        layers=course.best[:layers],
+        cumulative=course.best[layers:],
+        weights=course.weights[-1],
+    )
+
+
+class _Course:
+    """How the probes do: the best scores, and when to learn slower or stop."""
+
+    def __init__(self, probes: EdgeProbes, optimizer: StackedAMSGrad, patience: int) -> None:
+        self._probes, self._optimizer, self._patience = probes, optimizer, patience
+        count = len(optimizer.rates)
+        self.best = np.full(count, -1.0)
+        self.weights = np.zeros(tuple(probes.layers.shape), dtype=np.float32)
+        self._waited = np.zeros(count, dtype=int)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all have stopped."""
+        return bool((self._optimizer.rates == 0.0).all())
+
+    def check(self, scores: np.ndarray) -> None:
+        """Take the scores of all probes."""
+        better = scores > self.best
+        self.best = np.maximum(self.best, scores)
+        self.weights[better] = self._probes.weights().detach().cpu().numpy()[better]
+        self._waited = np.where(better, 0, self._waited + 1)
+        slower = (self._waited > 0) & (self._waited % self._patience == 0)
+        over = self._waited >= 4 * self._patience
+        factor = np.where(over, 0.0, np.where(slower, 0.5, 1.0)).astype(np.float32)
+        self._optimizer.rates *= torch.from_numpy(factor)
+
+
+@torch.inference_mode()
+def _f1(
+    probes: EdgeProbes,
+    vectors: TokenVectors,
+    dev: TargetSet,
+    labels: Sequence[str],
+    scored: Sequence[int],
+) -> np.ndarray:
+    """Micro-averaged F1 of each probe, over the labels that are scored."""
+    probes.eval()
+    counts = torch.zeros(3, len(probes.layers))
+    for start in range(0, len(dev.targets), 256):
+        index = range(start, min(start + 256, len(dev.targets)))
+        first, second, holds = dev.batch(vectors, index, labels)
+        said = probes(first, second)[..., scored] > 0.0
+        right = holds.bool()[:, scored]
+        counts[0] += (said & right).sum(dim=(1, 2))
+        counts[1] += said.sum(dim=(1, 2))
+        counts[2] += right.sum()
+    f1: np.ndarray = (2.0 * counts[0] / (counts[1] + counts[2]).clamp_min(1.0)).numpy()
+    return f1
+
+
+def _majority(
+    train: TargetSet, dev: TargetSet, labels: Sequence[str], scored: Sequence[int]
+) -> float:
+    counts = Counter(label for target in train.targets for label in target.labels)
+    allowed = {labels[i] for i in scored}
+    (label, _), *_ = [each for each in counts.most_common() if each[0] in allowed]
+    said = len(dev.targets)
+    right = sum(label in target.labels for target in dev.targets)
+    gold = sum(len(allowed.intersection(target.labels)) for target in dev.targets)
+    return 2.0 * right / max(said + gold, 1)
