@@ -30,16 +30,22 @@ class SentenceScores:
     """What each layer knows about whole sentences.
 
     Attributes:
-        accuracy: Of each layer on the test set, (layers,), 0 to 1; 0 is the embeddings.
+        right: Whether each layer's answer about each sentence of the test set was right,
+            (layers, sentences); 0 is the embeddings.
         majority: Of who always says the most frequent label of the training set.
         targets: Sentences of training, development and test set.
         labels: How many labels there are.
     """
 
-    accuracy: np.ndarray
+    right: np.ndarray
     majority: float
     targets: tuple[int, int, int]
     labels: int
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Of each layer on the test set, (layers,), 0 to 1."""
+        return np.asarray(self.right.mean(axis=1))
 
     @property
     def best_layer(self) -> int:
@@ -107,7 +113,7 @@ def probe_sentences(
     # One probe for each layer and strength, layer after layer.
     decays = torch.tensor(DECAYS).repeat(layers)
     rows = inputs.repeat_interleave(len(DECAYS), dim=0)
-    best, chosen = np.full(len(rows), -1.0), np.zeros(len(rows))
+    best, chosen = np.full(len(rows), -1.0), np.zeros((len(rows), len(test)), dtype=bool)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _Perceptrons(len(rows), rows.shape[-1], len(names))
@@ -123,14 +129,14 @@ def probe_sentences(
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-            now = _accuracy(model, rows, gold, dev)
+            now = _right(model, rows, gold, dev).mean(axis=1)
             better = now > best
             best[better] = now[better]
-            chosen[better] = _accuracy(model, rows, gold, test)[better]
+            chosen[better] = _right(model, rows, gold, test)[better]
     strength = best.reshape(layers, -1).argmax(axis=1)
     label, _ = Counter(gold[train].tolist()).most_common(1)[0]
     return SentenceScores(
-        accuracy=chosen.reshape(layers, -1)[np.arange(layers), strength],
+        right=chosen.reshape(layers, -1, len(test))[np.arange(layers), strength],
         majority=float((gold[test] == label).float().mean()),
         targets=(len(train), len(dev), len(test)),
         labels=len(names),
@@ -157,10 +163,9 @@ class _Perceptrons(nn.Module):
 
 
 @torch.inference_mode()
-def _accuracy(model: nn.Module, rows: Tensor, gold: Tensor, index: np.ndarray) -> np.ndarray:
+def _right(model: nn.Module, rows: Tensor, gold: Tensor, index: np.ndarray) -> np.ndarray:
     chosen = torch.from_numpy(index)
-    right = model(rows[:, chosen]).argmax(dim=-1) == gold[chosen]
-    return np.asarray(right.float().mean(dim=1))
+    return np.asarray(model(rows[:, chosen]).argmax(dim=-1) == gold[chosen])
 
 
 def split_targets(
