@@ -268,6 +268,21 @@ class BertModel(nn.Module):
         )
         return embedded
 
+    def through(
+        self, hidden: Tensor, plan: AttentionPlan, *, first: int = 0, last: int | None = None
+    ) -> Tensor:
+        """Some of the layers alone, for analyses; (total, hidden size) in the layers' order.
+
+        Args:
+            hidden: what the layer before gave, or the embeddings.
+            plan: of the batch.
+            first: layer to begin with, from 0.
+            last: layer to stop before; None goes through to the end.
+        """
+        for layer in self.layers[first:last]:
+            hidden, _ = layer(hidden, plan, None)
+        return hidden
+
     def set_dropout(self, rate: float) -> None:
         """Use one dropout rate everywhere, attention included, from the next pass on."""
         for module in self.modules():
