@@ -9,6 +9,7 @@ import typer
 
 from spacy_bert.cli.data_babi import babi
 from spacy_bert.cli.data_choices import choices
+from spacy_bert.cli.data_conllu import conllu
 from spacy_bert.cli.data_glue import glue
 from spacy_bert.cli.data_hotpotqa import hotpotqa
 from spacy_bert.cli.data_iob import iob
@@ -89,3 +90,4 @@ data.command("squad", no_args_is_help=True)(squad)
 data.command("babi", no_args_is_help=True)(babi)
 data.command("hotpotqa", no_args_is_help=True)(hotpotqa)
 data.command("choices", no_args_is_help=True)(choices)
+data.command("conllu", no_args_is_help=True)(conllu)
