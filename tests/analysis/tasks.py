@@ -67,6 +67,12 @@ def task(kind: str, checkpoint: Path) -> Task:
     return _trained(nlp, examples, private=kind == "private")
 
 
+def copied(nlp: Language) -> Language:
+    """The same pipeline with weights of its own."""
+    made = spacy.util.load_model_from_config(nlp.config, auto_fill=False)
+    return made.from_bytes(nlp.to_bytes())
+
+
 def pairs(nlp: Language) -> list[Example]:
     """Pairs of segments, the same kind of word in both or not."""
     words = ["dog", "fox", "energy", "light"]
