@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import spacy
 import torch
 from spacy.language import Language
 from spacy.training import Example
 
 import spacy_bert
+from spacy_bert.analysis.head_pruning import Heads
 from spacy_bert.analysis.task_head import TaskHead
 from spacy_bert.models.optimizer import build_adamw
 from tests.pipeline import endings, questions
@@ -71,6 +73,14 @@ def copied(nlp: Language) -> Language:
     """The same pipeline with weights of its own."""
     made = spacy.util.load_model_from_config(nlp.config, auto_fill=False)
     return made.from_bytes(nlp.to_bytes())
+
+
+def gates_without(heads: Heads) -> np.ndarray:
+    """Gates of two layers of two heads, these closed."""
+    gates = np.ones((2, 2))
+    for layer, numbers in heads.items():
+        gates[layer, list(numbers)] = 0.0
+    return gates
 
 
 def pairs(nlp: Language) -> list[Example]:
