@@ -33,7 +33,7 @@ class HeadImportance:
     Attributes:
         component: Its name.
         raw: The mean over the examples of |dL(x) / d xi_h|, in nats, (layers, heads) float64;
-            Michel et al. 2019, equation 2. 0 for pruned heads.
+            Michel et al. 2019, section 4.1. 0 for pruned heads.
         examples: How many there were.
         pruned: Which heads are not there any more, (layers, heads) bool.
     """
