@@ -16,6 +16,7 @@ from spacy_bert.cli.grid import grid
 from spacy_bert.cli.hugging_face import from_hf, to_hf
 from spacy_bert.cli.init_config import init_config
 from spacy_bert.cli.pretraining import prepare, pretrain, train_tokenizer
+from spacy_bert.cli.prune import prune
 from spacy_bert.cli.report import baselines, report
 from spacy_bert.cli.reproduce import reproduce
 
@@ -37,6 +38,7 @@ app.command("to-hf", no_args_is_help=True)(to_hf)
 app.add_typer(data)
 app.command("init-config", no_args_is_help=True)(init_config)
 app.command("evaluate", no_args_is_help=True)(evaluate)
+app.command("prune", no_args_is_help=True)(prune)
 app.command("baselines", no_args_is_help=True)(baselines)
 app.command("report", no_args_is_help=True)(report)
 app.command("compare", no_args_is_help=True, context_settings=_FREE_OPTIONS)(compare)

@@ -144,4 +144,10 @@ def to_hf(
         done = run(spacy.load(pipeline), output, component=component, overwrite=overwrite)
     left_out = f"; left out: {', '.join(done.left_out)}" if done.left_out else ""
     typer.echo(f"{output}: {done.architecture}, from {done.component}{left_out}")
+    if done.pruned_layers:
+        layers = ", ".join(map(str, done.pruned_layers))
+        typer.echo(f"transformers has no layers without heads ({layers}): only from-hf reads it")
+        return
+    if done.has_pruned_heads:
+        typer.echo("with pruned heads, which transformers reads up to version 4")
     typer.echo(f"transformers.{done.architecture}.from_pretrained({str(output)!r})")

@@ -116,6 +116,23 @@ class TorchShim(Shim):
         finally:
             self.module.eval()
 
+    @contextlib.contextmanager
+    def unlearning(self) -> Iterator[None]:
+        """Backward passes under this leave no trace: gradients and shares are then as before."""
+        self._settle()
+        parameters = list(self.module.parameters())
+        gradients = [parameter.grad for parameter in parameters]
+        shares = self._first_size, self._shares
+        self._shares = 0.0
+        for parameter in parameters:
+            parameter.grad = None
+        try:
+            yield
+        finally:
+            self._first_size, self._shares = shares
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+
     def expect(self, gradient: LateGradient | None) -> None:
         """Note a gradient that others will add to, and that must be run by the next step.
 

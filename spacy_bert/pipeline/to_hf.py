@@ -35,11 +35,16 @@ class ToHF:
         architecture: the class of `transformers` that reads it.
         component: which component it was.
         left_out: the other components, but for the encoder.
+        has_pruned_heads: whether heads were cut out of the encoder: `transformers` reads such
+            checkpoints up to its version 4.
+        pruned_layers: layers, from 0, without any head, which it reads in no version.
     """
 
     architecture: str
     component: str
     left_out: list[str]
+    has_pruned_heads: bool
+    pruned_layers: list[int]
 
 
 def to_hf(
@@ -94,10 +99,13 @@ def to_hf(
         positions = encoder.network.config.max_position_embeddings
         encoder.wordpiece.save(temporary, model_max_length=positions)
     gone = {chosen, *encoders}
+    shape = encoder.network.config
     return ToHF(
         architecture=architecture,
         component=chosen,
         left_out=[name for name, _ in nlp.components if name not in gone],
+        has_pruned_heads=bool(shape.pruned_heads),
+        pruned_layers=[i for i in range(shape.num_hidden_layers) if not shape.kept_heads(i)],
     )
 
 

@@ -1,0 +1,170 @@
+"""Heads cut out of a pipeline for good, and what that changes in size, score and time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.training import Example
+from spacy.util import minibatch
+
+from spacy_bert.analysis.decisions import BATCH, Quality, evaluate
+from spacy_bert.analysis.gates import head_importance
+from spacy_bert.analysis.head_pruning import Heads, choose_heads, closed_heads, masking_loop
+from spacy_bert.analysis.inside import find_shim, own_shim, refuse_features
+from spacy_bert.analysis.task_head import TaskHead
+from spacy_bert.bert.pruning import prune_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """A pipeline at one time.
+
+    Attributes:
+        heads: Attention heads in all layers.
+        parameters: Of the encoder.
+        quality: Of the component.
+        seconds: What component and encoder take for the Docs, tokenizer left out.
+    """
+
+    heads: int
+    parameters: int
+    quality: Quality
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What pruning has done.
+
+    Attributes:
+        component: By whose loss heads were chosen.
+        heads: What was cut: layer, from 0, to heads as before any pruning.
+        before: The pipeline with them.
+        after: The pipeline without.
+    """
+
+    component: str
+    heads: Mapping[int, Sequence[int]]
+    before: Condition
+    after: Condition
+
+
+def prune(
+    nlp: Language,
+    examples: Sequence[Example],
+    component: str | None = None,
+    *,
+    keep: float | None = None,
+    threshold: float | None = None,
+    dev: Sequence[Example] | None = None,
+    metric: str | None = None,
+    progress: Callable[[int], object] = lambda more: None,
+) -> Pruned:
+    """Cut the heads out of a pipeline that matter least to a component (Michel et al. 2019).
+
+    Either `keep` or `threshold` says how many.
+
+    Args:
+        nlp: The pipeline, which is changed.
+        examples: Gold standard for the importance.
+        component: Its name; None for the only one.
+        keep: Share of the heads that stay.
+        threshold: Heads go as long as this share of the score is left (`masking_loop`).
+        dev: Gold standard for the scores; by default the same.
+        metric: Name of a score; by default the component's main one.
+        progress: Called with the number of examples, or with `threshold` of heads, that were done.
+
+    Raises:
+        ValueError: If it is not clear how many heads go, a number is out of range, there is no such
+            component or score, or nothing is annotated.
+    """
+    head = TaskHead.find(nlp, component)
+    scored = examples if dev is None else dev
+    if (keep is None) == (threshold is None):
+        raise ValueError("say how many heads go: either keep or threshold must be given")
+    heads: Heads
+    if keep is not None:
+        heads = choose_heads(
+            head_importance(nlp, examples, head.name, progress=progress), keep=keep
+        )
+    else:
+        assert threshold is not None
+        found = masking_loop(
+            nlp,
+            examples,
+            head.name,
+            dev=dev,
+            threshold=threshold,
+            metric=metric,
+            progress=progress,
+        )
+        heads = closed_heads(found.kept)
+    before = _condition(nlp, head, scored, metric)
+    prune_pipeline(nlp, heads, head.name)
+    after = _condition(nlp, head, scored, metric)
+    return Pruned(component=head.name, heads=heads, before=before, after=after)
+
+
+def prune_pipeline(nlp: Language, heads: Heads, component: str | None = None) -> None:
+    """Cut heads out of a pipeline's encoder for good; whatever else reads it loses them too.
+
+    Args:
+        nlp: The pipeline, which is changed.
+        heads: Layer, from 0, to heads as before any pruning.
+        component: Of the encoder that is meant, or one that reads it; None for the only encoder.
+
+    Raises:
+        ValueError: If there is no such encoder, layer or head, or a component reads kept features
+            of it.
+    """
+    shim = find_shim(nlp, component)
+    for name, pipe in nlp.components:
+        if name == component or own_shim(pipe) is shim:
+            refuse_features(nlp, name)
+    with shim.predicting():  # lets an update under way come to its end
+        pass
+    shim.take(prune_heads(shim.network, heads), shim.wordpiece)
+
+
+def count_parameters(nlp: Language, component: str | None = None) -> int:
+    """How many parameters an encoder has, its pooler included."""
+    return sum(p.numel() for p in find_shim(nlp, component).network.parameters())
+
+
+def prediction_seconds(
+    nlp: Language, docs: Iterable[Doc], component: str | None = None, *, repeats: int = 3
+) -> float:
+    """How long a component and its encoder take for some Docs: the fastest of several times.
+
+    Args:
+        nlp: The pipeline.
+        docs: The Docs; they stay as they are.
+        component: Its name; None for the only one.
+        repeats: How many times they are run.
+    """
+    head = TaskHead.find(nlp, component)
+    docs = list(docs)
+    times = []
+    for _ in range(repeats):
+        start = perf_counter()
+        for batch in minibatch(docs, BATCH):
+            head.outputs(batch, head.encode(batch))
+        times.append(perf_counter() - start)
+    return min(times)
+
+
+def _condition(
+    nlp: Language, head: TaskHead, examples: Sequence[Example], metric: str | None
+) -> Condition:
+    config = head.shim.network.config
+    docs = [example.predicted for example in examples]
+    return Condition(
+        heads=sum(len(config.kept_heads(layer)) for layer in range(config.num_hidden_layers)),
+        parameters=count_parameters(nlp, head.name),
+        quality=evaluate(head, examples, metric=metric),
+        seconds=prediction_seconds(nlp, docs, head.name),
+    )
