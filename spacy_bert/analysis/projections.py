@@ -34,7 +34,7 @@ class Projections:
 
 
 def project_layers(hidden: np.ndarray, method: str = "pca", *, seed: int = 0) -> Projections:
-    """Project the tokens of each layer to two dimensions (van Aken et al. 2019, section 3.2).
+    """Project the tokens of each layer to two dimensions (van Aken et al. 2019).
 
     Args:
         hidden: Hidden states of tokens, (layers + 1, tokens, hidden size).
