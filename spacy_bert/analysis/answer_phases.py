@@ -1,8 +1,8 @@
 """The phases of answering as numbers: curves over the layers, and kinds of wrong answers.
 
-Van Aken et al. 2019 tell the phases by eye, from projections: tokens cluster by
-topic, the question is matched with the supporting fact, the answer parts from all else. The
-curves here, and the rules that sort wrong answers, are this package's own.
+Van Aken et al. 2019 tell the phases by eye, from projections: tokens cluster by topic, the question
+is matched with the supporting fact, the answer parts from all else. The curves here, and the rules
+that sort wrong answers, are this package's own.
 """
 
 from __future__ import annotations
