@@ -1,7 +1,7 @@
 """BERT as a native citizen of spaCy.
 
-Importing this package loads nothing heavy; `join`, `ask`, `choose`, `trace`, `from_hf` and `to_hf`
-come with spaCy when first asked for.
+Importing this package loads nothing heavy; `join`, `ask`, `choose`, `trace`, `explain_answer`,
+`from_hf` and `to_hf` come with spaCy when first asked for.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from spacy_bert.analysis.answering import explain_answer
     from spacy_bert.analysis.tracing import trace
     from spacy_bert.models.segments import join
     from spacy_bert.pipeline.choice import choose
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from spacy_bert.pipeline.span_qa import ask
     from spacy_bert.pipeline.to_hf import to_hf
 
-__all__ = ["ask", "choose", "from_hf", "join", "to_hf", "trace"]
+__all__ = ["ask", "choose", "explain_answer", "from_hf", "join", "to_hf", "trace"]
 
 
 def __getattr__(name: str) -> object:
@@ -45,6 +46,10 @@ def __getattr__(name: str) -> object:
         from spacy_bert.analysis.tracing import trace
 
         return trace
+    if name == "explain_answer":
+        from spacy_bert.analysis.answering import explain_answer
+
+        return explain_answer
     raise AttributeError(f"module 'spacy_bert' has no attribute {name!r}")
 
 
