@@ -1,0 +1,114 @@
+"""What analyses read: pipelines or checkpoints, and Docs in any of the forms that are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import spacy
+from spacy.language import Language
+from spacy.tokens import Doc, DocBin
+from spacy.training import Corpus, Example
+
+from spacy_bert.datasets.conllu import read_conllu
+from spacy_bert.datasets.squad import read_squad
+from spacy_bert.datasets.writing import BadRows
+from spacy_bert.mistaken import is_pipeline
+from spacy_bert.pipeline.from_hf import from_hf
+from spacy_bert.pretraining.corpus import open_text
+
+
+def load_pipeline(model: str) -> Language:
+    """A pipeline with an encoder.
+
+    Args:
+        model: A saved pipeline, the name of an installed one, or the checkpoint of a BERT, which
+            becomes a pipeline of `bert` and, if it has one, the head of a task.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    path = Path(model)
+    if is_pipeline(path):
+        return spacy.load(path)
+    if path.is_dir():
+        return from_hf(path)
+    if not spacy.util.is_package(model):
+        raise ValueError(
+            f"{model}: is neither a saved pipeline or checkpoint nor an installed pipeline"
+        )
+    return spacy.load(model)
+
+
+def read_docs(nlp: Language, file: Path, *, limit: int | None = None) -> list[Doc]:
+    """Docs as they are in a file, with what is annotated there.
+
+    Args:
+        nlp: Its vocabulary is used, and its tokenizer for texts.
+        file: `.spacy`, `.conllu` (a treebank), `.json` in the form of SQuAD, or a text with a Doc
+            in each line that is not blank (`.txt`); all but the first also with `.gz`.
+        limit: Docs at most; None for all.
+
+    Raises:
+        ValueError: If the file has another ending, cannot be read or holds no Docs; names it.
+    """
+    suffix = next((end for end in reversed(file.suffixes) if end != ".gz"), "")
+    if suffix not in _READERS:
+        raise ValueError(f"{file}: must end in {', '.join(_READERS)} (or with .gz behind it)")
+    if not file.is_file():
+        raise ValueError(f"{file}: there is no such file")
+    docs = list(islice((doc for doc in _READERS[suffix](nlp, file) if len(doc)), limit))
+    if not docs:
+        raise ValueError(f"{file}: holds no Docs with tokens")
+    return docs
+
+
+def read_examples(nlp: Language, file: Path, *, limit: int | None = None) -> list[Example]:
+    """The gold standard of a file, beside Docs without annotations that the pipeline is to read.
+
+    Args:
+        nlp: The pipeline, which tokenizes the texts as in training.
+        file: As for `read_docs`.
+        limit: Examples at most; None for all.
+
+    Raises:
+        ValueError: If the file has another ending, cannot be read or holds no Docs; names it.
+    """
+    if file.suffix == ".spacy" and file.is_file():
+        found = list(islice(Corpus(file)(nlp), limit))
+        if not found:
+            raise ValueError(f"{file}: holds no Docs")
+        return found
+    return [Example(nlp.make_doc(doc.text), doc) for doc in read_docs(nlp, file, limit=limit)]
+
+
+def _read_spacy(nlp: Language, file: Path) -> Iterator[Doc]:
+    try:
+        docs = DocBin().from_disk(file)
+    except Exception as error:  # of several libraries, for damaged files
+        raise ValueError(f"{file}: is no .spacy file ({error})") from None
+    return docs.get_docs(nlp.vocab)
+
+
+def _read_treebank(nlp: Language, file: Path) -> Iterable[Doc]:
+    return read_conllu(file, nlp.vocab)
+
+
+def _read_questions(nlp: Language, file: Path) -> Iterable[Doc]:
+    return read_squad(file, nlp, BadRows())
+
+
+def _read_lines(nlp: Language, file: Path) -> Iterator[Doc]:
+    with open_text(file) as lines:
+        for line in lines:
+            if line.strip():
+                yield nlp.make_doc(line.strip())
+
+
+_READERS: dict[str, Callable[[Language, Path], Iterable[Doc]]] = {
+    ".spacy": _read_spacy,
+    ".conllu": _read_treebank,
+    ".json": _read_questions,
+    ".txt": _read_lines,
+}

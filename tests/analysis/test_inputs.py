@@ -1,0 +1,90 @@
+"""Pipelines, checkpoints, and Docs of all forms."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from spacy.language import Language
+from spacy.tokens import DocBin
+
+import spacy_bert
+from spacy_bert.analysis.inputs import load_pipeline, read_docs, read_examples
+
+TREEBANK = (
+    "1\tDogs\tdog\tNOUN\tNNS\t_\t2\tnsubj\t_\t_\n2\tbark\tbark\tVERB\tVBP\t_\t0\troot\t_\t_\n"
+)
+SQUAD = {
+    "data": [
+        {
+            "paragraphs": [
+                {
+                    "context": "Dogs bark.",
+                    "qas": [
+                        {
+                            "id": "1",
+                            "question": "Who barks?",
+                            "answers": [{"text": "Dogs", "answer_start": 0}],
+                        }
+                    ],
+                }
+            ]
+        }
+    ]
+}
+
+
+def test_pipelines_and_checkpoints(nlp: Language, checkpoint: Path, tmp_path: Path) -> None:
+    nlp.to_disk(tmp_path / "pipeline")
+    for path in (tmp_path / "pipeline", checkpoint):
+        found = load_pipeline(str(path))
+        assert found.pipe_names == ["bert"]
+        assert spacy_bert.trace(found, "A list.").hidden.shape[0] == 3
+    with pytest.raises(ValueError, match="is neither a saved pipeline"):
+        load_pipeline("no_such_pipeline")
+
+
+def test_docs_of_all_forms(nlp: Language, tmp_path: Path) -> None:
+    spacy_file = tmp_path / "docs.spacy"
+    doc = nlp.make_doc("Dogs bark.")
+    doc.cats = {"A": 1.0}
+    DocBin(docs=[doc, nlp.make_doc("")]).to_disk(spacy_file)
+    (found,) = read_docs(nlp, spacy_file)
+    assert found.cats == {"A": 1.0}
+
+    lines = tmp_path / "texts.txt"
+    lines.write_text("Dogs bark.\n\n  Cats sleep. \nOne more.\n", encoding="utf8")
+    assert [d.text for d in read_docs(nlp, lines)] == ["Dogs bark.", "Cats sleep.", "One more."]
+    assert len(read_docs(nlp, lines, limit=2)) == 2
+
+    treebank = tmp_path / "trees.conllu.gz"
+    with gzip.open(treebank, "wt", encoding="utf8") as stream:
+        stream.write(TREEBANK + "\n" + TREEBANK)
+    trees = read_docs(nlp, treebank)
+    assert [token.dep_ for token in trees[1]] == ["nsubj", "ROOT"]
+
+    questions = tmp_path / "squad.json"
+    questions.write_text(json.dumps(SQUAD), encoding="utf8")
+    (asked,) = read_docs(nlp, questions)
+    assert [span.text for span in asked.spans["answers"]] == ["Dogs"]
+
+    (example,) = read_examples(nlp, questions)
+    assert example.predicted.text == asked.text
+    assert not example.predicted.spans
+    assert read_examples(nlp, spacy_file)[0].reference.cats == {"A": 1.0}
+
+
+def test_what_cannot_be_read(nlp: Language, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"docs\.csv: must end in \.spacy, \.conllu"):
+        read_docs(nlp, tmp_path / "docs.csv")
+    with pytest.raises(ValueError, match="there is no such file"):
+        read_docs(nlp, tmp_path / "docs.spacy")
+    for name in ("docs.spacy", "texts.txt"):
+        (tmp_path / name).write_bytes(b"\n")
+        with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+            read_docs(nlp, tmp_path / name)
+    DocBin(docs=[]).to_disk(tmp_path / "docs.spacy")
+    with pytest.raises(ValueError, match="holds no Docs"):
+        read_examples(nlp, tmp_path / "docs.spacy")
