@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import ast
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -81,6 +83,40 @@ def read_examples(nlp: Language, file: Path, *, limit: int | None = None) -> lis
             raise ValueError(f"{file}: holds no Docs")
         return found
     return [Example(nlp.make_doc(doc.text), doc) for doc in read_docs(nlp, file, limit=limit)]
+
+
+def read_functions(sources: Sequence[Path], *, limit: int | None = None) -> list[str]:
+    """The functions of Python files, each by itself, without the indentation that it has there.
+
+    Args:
+        sources: Files, or directories of them, which are gone through in order.
+        limit: Functions at most; None for all.
+
+    Raises:
+        ValueError: If a file is not valid Python, or there is no function; names it.
+    """
+    files = [
+        file
+        for source in sources
+        for file in (sorted(source.rglob("*.py")) if source.is_dir() else [source])
+    ]
+    found = list(islice((code for file in files for code in _functions(file)), limit))
+    if not found:
+        raise ValueError(f"{', '.join(map(str, sources))}: no function in any Python file")
+    return found
+
+
+def _functions(file: Path) -> Iterator[str]:
+    try:
+        text = file.read_text(encoding="utf8")
+        tree = ast.parse(text)
+    except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{file}: cannot be read as Python ({error})") from None
+    lines = text.splitlines(keepends=True)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            yield textwrap.dedent("".join(lines[first - 1 : node.end_lineno]))
 
 
 def _read_spacy(nlp: Language, file: Path) -> Iterator[Doc]:

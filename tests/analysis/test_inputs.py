@@ -11,7 +11,12 @@ from spacy.language import Language
 from spacy.tokens import DocBin
 
 import spacy_bert
-from spacy_bert.analysis.inputs import load_pipeline, read_docs, read_examples
+from spacy_bert.analysis.inputs import (
+    load_pipeline,
+    read_docs,
+    read_examples,
+    read_functions,
+)
 
 TREEBANK = (
     "1\tDogs\tdog\tNOUN\tNNS\t_\t2\tnsubj\t_\t_\n2\tbark\tbark\tVERB\tVBP\t_\t0\troot\t_\t_\n"
@@ -88,3 +93,21 @@ def test_what_cannot_be_read(nlp: Language, tmp_path: Path) -> None:
     DocBin(docs=[]).to_disk(tmp_path / "docs.spacy")
     with pytest.raises(ValueError, match="holds no Docs"):
         read_examples(nlp, tmp_path / "docs.spacy")
+
+
+def test_functions_of_python_files(tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "a.py").write_text(
+        "import re\n\n\nclass A:\n    @property\n    def one(self):\n        return 1\n\n\n"
+        "async def two(x):\n    return x\n"
+    )
+    (folder / "b.py").write_text("X = 1\n")
+    one, two = "@property\ndef one(self):\n    return 1\n", "async def two(x):\n    return x\n"
+    assert sorted(read_functions([folder])) == [one, two]
+    assert len(read_functions([folder / "a.py", folder], limit=3)) == 3
+    with pytest.raises(ValueError, match="no function in any Python file"):
+        read_functions([folder / "b.py"])
+    (folder / "b.py").write_text("def (:\n")
+    with pytest.raises(ValueError, match=r"b\.py: cannot be read as Python"):
+        read_functions([folder])
