@@ -15,6 +15,7 @@ from spacy.tokens import Doc
 
 from spacy_bert.analysis.head_maps import Progress, kept_heads, trace_docs, window_maps
 
+WEIGHTS = 2**24  # of attention, compared at once
 SMOOTHING = 0.001  # share of a uniform distribution, as in Clark et al.'s code
 
 
@@ -122,15 +123,16 @@ def summed_divergences(weights: np.ndarray, *, smoothing: float = SMOOTHING) -> 
         weights: (heads, pieces, pieces), rows sum to 1.
         smoothing: Share of a uniform distribution that each row is mixed with.
     """
-    length = weights.shape[-1]
-    smooth = (1.0 - smoothing) * weights + weights.dtype.type(smoothing / length)
-    flat = smooth.reshape(len(smooth), -1)
-    own = entr(flat).sum(axis=-1, dtype=np.float64)
-    found = np.zeros((len(flat), len(flat)))
-    for head in range(len(flat) - 1):  # a head against those behind it
-        mixed = (flat[head] + flat[head + 1 :]) / 2
-        mean = entr(mixed).sum(axis=-1, dtype=np.float64)
-        found[head, head + 1 :] = mean - (own[head] + own[head + 1 :]) / 2
+    heads, length = len(weights), weights.shape[-1]
+    found = np.zeros((heads, heads))
+    at_once = max(1, WEIGHTS // (heads * length))
+    for start in range(0, length, at_once):
+        rows = weights[:, start : start + at_once].reshape(heads, -1)
+        smooth = (1.0 - smoothing) * rows + weights.dtype.type(smoothing / length)
+        own = entr(smooth).sum(axis=-1, dtype=np.float64)
+        for head in range(heads - 1):  # a head against those behind it
+            mean = entr((smooth[head] + smooth[head + 1 :]) / 2).sum(axis=-1, dtype=np.float64)
+            found[head, head + 1 :] += mean - (own[head] + own[head + 1 :]) / 2
     # Rounding may leave a little less than nothing.
     return np.asarray(np.maximum(found + found.T, 0.0))
 

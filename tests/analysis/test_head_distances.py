@@ -10,6 +10,7 @@ from scipy.spatial.distance import jensenshannon
 from spacy.language import Language
 
 import spacy_bert
+from spacy_bert.analysis import head_distances as head_distances_module
 from spacy_bert.analysis.head_distances import (
     SMOOTHING,
     head_distances,
@@ -35,7 +36,9 @@ def test_divergence_of_known_distributions() -> None:
     assert (found < np.log(2)).all()
 
 
-def test_all_pairs_as_one_by_one() -> None:
+@pytest.mark.parametrize("at_once", [1, 80, 2**24])
+def test_all_pairs_as_one_by_one(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(head_distances_module, "WEIGHTS", at_once)
     weights = np.random.default_rng(0).dirichlet(np.full(7, 0.3), size=(5, 7))
     found = summed_divergences(weights)
     smooth = (1 - SMOOTHING) * weights + SMOOTHING / 7
