@@ -76,10 +76,10 @@ def importance_map(found: HeadImportance) -> Any:
         .encode(
             x=alt.X("head:O", title="head (from 0)", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("layer:O", title="layer (from 0)", sort="descending"),
-            color=alt.Color("importance:Q", title="importance, normalized by layer"),
+            color=alt.Color("importance:Q", title="importance"),
             tooltip=["layer:O", "head:O", alt.Tooltip("importance:Q", format=".3f")],
         )
-        .properties(width="container", height=28 * len(found.raw))
+        .properties(width="container", height=110 + 26 * len(found.raw))
     )
 
 

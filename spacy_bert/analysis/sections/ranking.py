@@ -191,9 +191,7 @@ def mass_lines(found: SegmentAttention) -> Any:
         tooltip=["layer:O", "of:N", "to:N", alt.Tooltip("mass:Q", format=".3f")],
     )
     line = base.mark_line().encode(
-        strokeDash=alt.StrokeDash(
-            "to:N", sort=order, scale=alt.Scale(domain=order, range=dashes), legend=None
-        )
+        strokeDash=alt.StrokeDash("to:N", sort=order, scale=alt.Scale(domain=order, range=dashes))
     )
     points = base.mark_point().encode(
         shape=alt.Shape("to:N", sort=order, scale=alt.Scale(domain=order, range=shapes))
