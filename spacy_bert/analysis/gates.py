@@ -109,7 +109,7 @@ def gate_gradients(
         gates: Where the derivative is taken, (layers, heads); by default all at 1.
     """
     docs = [example.predicted for example in examples]
-    data = head.encode(docs, None if gates is None else gated(gates))
+    data = head.encode(docs, Intervention() if gates is None else gated(gates))
     losses = loss_gradients(head, examples, data)
     layouts = [layout for layout in head.shim.lay_out(docs) if layout is not None]
     hidden = torch.from_numpy(np.concatenate([each.hidden for each in losses]))
