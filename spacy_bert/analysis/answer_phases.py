@@ -14,7 +14,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 ROLES = ("answer", "question", "fact", "other")  # of what is several, the first
 WRONG_MATCH, RIGHT_FACT, LOW_CONFIDENCE = KINDS = ("wrong match", "right fact", "low confidence")
-MARGIN = 0.05  # difference of similarities from which two sentences count as told apart
+MARGIN = 0.1  # difference of similarities from which two sentences count as told apart
 CLUSTERS = 8  # at most
 
 

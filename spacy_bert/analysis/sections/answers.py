@@ -21,8 +21,8 @@ _PLANES = {"pca": "principal components", "ica": "independent components", "tsne
 _CAPTION = (
     "By layer (0 is the embeddings): how well all tokens fall into clusters, by how much the "
     "question is nearer to the supporting facts than to other sentences, and how far the answer "
-    "stands from the other tokens; high means that this phase is reached. The three numbers are this "
-    "package's own, the phases van Aken et al.'s (2019)."
+    "stands from the other tokens; high means that this phase is reached. The three numbers are "
+    "this package's own, the phases van Aken et al.'s (2019)."
 )
 
 Row = dict[str, Any]
