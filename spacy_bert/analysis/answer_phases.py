@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import cdist
-from sklearn.metrics import silhouette_score
 
 ROLES = ("answer", "question", "fact", "other")  # of what is several, the first
 WRONG_MATCH, RIGHT_FACT, LOW_CONFIDENCE = KINDS = ("wrong match", "right fact", "low confidence")
-MARGIN = 0.05  # difference of similarities from which two sentences count as told apart
+MARGIN = 0.1  # difference of similarities from which two sentences count as told apart
 CLUSTERS = 8  # at most
 
 
@@ -28,16 +26,31 @@ class Parts:
         answer: The answer.
         question: The question.
         fact: The supporting facts, with what of the answer stands in them.
+        sentences: For each other sentence of the context, its tokens: (sentences, tokens) bool.
     """
 
     answer: np.ndarray
     question: np.ndarray
     fact: np.ndarray
+    sentences: np.ndarray
 
     @property
     def other(self) -> np.ndarray:
         """What is none of the three, (tokens,) bool."""
         return np.asarray(~(self.answer | self.question | self.fact))
+
+    def take(self, tokens: np.ndarray) -> Parts:
+        """The same of some tokens alone.
+
+        Args:
+            tokens: Their places.
+        """
+        return Parts(
+            answer=self.answer[tokens],
+            question=self.question[tokens],
+            fact=self.fact[tokens],
+            sentences=self.sentences[:, tokens],
+        )
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -57,7 +70,7 @@ class PhaseCurves:
             `cluster_separation`.
         question_fact: Similarity of the question and the supporting facts: see
             `similarity_by_layer`.
-        question_other: That of the question and all that is neither fact nor answer.
+        question_other: That of the question and each other sentence of the context, on average.
         answer_isolation: How far the answer stands from the other tokens: see `answer_isolation`.
     """
 
@@ -96,10 +109,16 @@ def phase_curves(hidden: np.ndarray, parts: Parts) -> PhaseCurves:
         hidden: Hidden states of tokens, (layers + 1, tokens, hidden size).
         parts: Which tokens are what.
     """
+    towards = directions(hidden)
+    others = [
+        _cosines(towards, parts.question, sentence)
+        for sentence in parts.sentences
+        if sentence.any()
+    ]
     return PhaseCurves(
         cluster_separation=cluster_separation(hidden),
-        question_fact=similarity_by_layer(hidden, parts.question, parts.fact),
-        question_other=similarity_by_layer(hidden, parts.question, parts.other),
+        question_fact=_cosines(towards, parts.question, parts.fact),
+        question_other=np.mean(others, axis=0) if others else np.full(len(hidden), np.nan),
         answer_isolation=answer_isolation(hidden, parts.answer),
     )
 
@@ -116,7 +135,7 @@ def directions(hidden: np.ndarray) -> np.ndarray:
 
 
 def similarity_by_layer(hidden: np.ndarray, some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The mean cosine of the directions of some tokens and of others, (layers + 1,); -1 to 1.
+    """The cosine of the mean directions of some tokens and of others, (layers + 1,); -1 to 1.
 
     NaN if either are none.
 
@@ -125,11 +144,15 @@ def similarity_by_layer(hidden: np.ndarray, some: np.ndarray, others: np.ndarray
         some: (tokens,) bool.
         others: (tokens,) bool.
     """
+    return _cosines(directions(hidden), some, others)
+
+
+def _cosines(towards: np.ndarray, some: np.ndarray, others: np.ndarray) -> np.ndarray:
     if not some.any() or not others.any():
-        return np.full(len(hidden), np.nan)
-    towards = directions(hidden)
-    means = towards[:, some].mean(axis=1) * towards[:, others].mean(axis=1)
-    return np.asarray(means.sum(axis=-1))
+        return np.full(len(towards), np.nan)
+    one, other = towards[:, some].mean(axis=1), towards[:, others].mean(axis=1)
+    sizes = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
+    return np.asarray((one * other).sum(axis=-1) / np.where(sizes > 0, sizes, 1.0))
 
 
 def cluster_separation(hidden: np.ndarray) -> np.ndarray:
@@ -156,8 +179,28 @@ def _best_silhouette(towards: np.ndarray) -> float:
     for count in range(2, min(CLUSTERS, len(towards) - 1) + 1):
         labels = fcluster(tree, count, criterion="maxclust")
         if 1 < labels.max() < len(towards):  # tokens that coincide are never parted
-            best = max(best, silhouette_score(distances, labels, metric="precomputed"))
-    return float(best)
+            best = max(best, silhouette(distances, labels))
+    return best
+
+
+def silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
+    """The mean silhouette coefficient (Rousseeuw 1987), -1 to 1; of a cluster of one it is 0.
+
+    Args:
+        distances: (items, items).
+        labels: The cluster of each item, (items,) int; at least two clusters.
+    """
+    _, own = np.unique(labels, return_inverse=True)
+    sizes = np.bincount(own)
+    sums = distances @ np.eye(len(sizes))[own]  # to all items of each cluster
+    items = np.arange(len(own))
+    within = sums[items, own] / np.maximum(sizes[own] - 1, 1)
+    means = sums / sizes
+    means[items, own] = np.inf
+    nearest = means.min(axis=1)
+    larger = np.maximum(within, nearest)
+    values = np.divide(nearest - within, larger, out=np.zeros_like(within), where=larger > 0)
+    return float(np.where(sizes[own] > 1, values, 0.0).mean())
 
 
 def answer_isolation(hidden: np.ndarray, answer: np.ndarray) -> np.ndarray:
@@ -174,19 +217,29 @@ def answer_isolation(hidden: np.ndarray, answer: np.ndarray) -> np.ndarray:
     if not answer.any() or np.count_nonzero(~answer) < 2:
         return np.full(len(hidden), np.nan)
     found = np.zeros(len(hidden))
+    groups = [group for group in (answer, ~answer) if np.count_nonzero(group) > 1]
     for layer, states in enumerate(hidden.astype(np.float64)):
-        groups = [states[answer], states[~answer]]
-        within = np.mean([_mean_distance(group) for group in groups if len(group) > 1])
-        between = cdist(*groups).mean()
+        distances = _distances(states)
+        within = np.mean([_mean_between_two(distances[np.ix_(own, own)]) for own in groups])
+        between = distances[np.ix_(answer, ~answer)].mean()
         larger = max(within, between)
         found[layer] = (between - within) / larger if larger else 0.0
     return found
 
 
-def _mean_distance(group: np.ndarray) -> float:
-    """The mean distance of two different tokens."""
-    count = len(group)
-    return float(cdist(group, group).sum() / (count * (count - 1)))
+def _distances(states: np.ndarray) -> np.ndarray:
+    """Euclidean distances of the rows, (rows, rows)."""
+    rows = states - states.mean(axis=0)
+    squares = (rows**2).sum(axis=1)
+    found = np.sqrt(np.maximum(squares[:, None] + squares - 2.0 * rows @ rows.T, 0.0))
+    np.fill_diagonal(found, 0.0)
+    return np.asarray(found)
+
+
+def _mean_between_two(distances: np.ndarray) -> float:
+    """The mean distance of two different items."""
+    count = len(distances)
+    return float(distances.sum() / (count * (count - 1)))
 
 
 def match_wrong_answer(

@@ -14,7 +14,6 @@ from spacy.util import minibatch
 
 from spacy_bert.analysis.answer_phases import (
     MARGIN,
-    Parts,
     PhaseCurves,
     WrongMatching,
     match_wrong_answer,
@@ -172,7 +171,7 @@ def explain_answer(
     if before is not None:
         traces.append(trace(before, doc))
     read = np.flatnonzero(np.logical_and.reduce([_is_read(one) for one in traces]))
-    parts = _take(asked.parts, read)
+    parts = asked.parts.take(read)
     states = [one.tokens().hidden[:, read] for one in traces]
     inside = [
         Inside(
@@ -231,14 +230,14 @@ def explain_answers(
             asked, names, trace(nlp, docs, component=component), strict=True
         ):
             hidden, read = _states(seen)
-            curves = phase_curves(hidden, _take(one.parts, read))
+            curves = phase_curves(hidden, one.parts.take(read))
             _add(after_means, name, curves)
             if name == WRONG:
                 wrong.append(_wrong_row(one, _why_wrong(one, hidden, read, margin)))
         if before is not None:
             for one, name, seen in zip(asked, names, trace(before, docs), strict=True):
                 hidden, read = _states(seen)
-                _add(before_means, name, phase_curves(hidden, _take(one.parts, read)))
+                _add(before_means, name, phase_curves(hidden, one.parts.take(read)))
         progress(len(docs))
     if not outcomes:
         raise ValueError("there are no questions: give Docs of question and context")
@@ -265,10 +264,6 @@ def _states(seen: Trace) -> tuple[np.ndarray, np.ndarray]:
     return seen.tokens().hidden[:, read], read
 
 
-def _take(parts: Parts, read: np.ndarray) -> Parts:
-    return Parts(answer=parts.answer[read], question=parts.question[read], fact=parts.fact[read])
-
-
 def _outcome(asked: Asked) -> str:
     if asked.right is None:
         return UNKNOWN
@@ -278,7 +273,7 @@ def _outcome(asked: Asked) -> str:
 def _why_wrong(
     asked: Asked, hidden: np.ndarray, read: np.ndarray, margin: float
 ) -> WrongMatching | None:
-    parts = _take(asked.parts, read)
+    parts = asked.parts.take(read)
     if asked.right is not False or not parts.fact.any():
         return None
     return match_wrong_answer(

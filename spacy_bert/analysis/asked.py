@@ -154,6 +154,14 @@ def _asked(doc: Doc, predicted: Answer | None, key: str) -> Asked:
             answer=_mask(doc, said if predicted is not None else gold),
             question=_mask(doc, segments(doc)[:1]),
             fact=_mask(doc, facts),
+            sentences=np.array(
+                [
+                    _mask(doc, [sentence])
+                    for sentence in sentences
+                    if not _touching([sentence], facts)
+                ],
+                dtype=bool,
+            ).reshape(-1, len(doc)),
         ),
         predicted_sentence=_mask(doc, _touching(sentences, said)),
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import silhouette_score
 from sklearn.metrics.pairwise import cosine_similarity
 
 from spacy_bert.analysis.answer_phases import (
@@ -18,6 +21,7 @@ from spacy_bert.analysis.answer_phases import (
     match_wrong_answer,
     parting_layer,
     phase_curves,
+    silhouette,
     similarity_by_layer,
 )
 
@@ -33,7 +37,16 @@ def group(name: str) -> np.ndarray:
 def parts() -> Parts:
     answer = np.zeros(len(GROUPS), dtype=bool)
     answer[14:16] = True  # in the sentence "predicted"
-    return Parts(answer=answer, question=group("question"), fact=group("fact"))
+    others = np.split(np.flatnonzero(group("other")), 5)
+    sentences = [
+        np.isin(np.arange(len(GROUPS)), own) for own in (*others, group("predicted").nonzero())
+    ]
+    return Parts(
+        answer=answer,
+        question=group("question"),
+        fact=group("fact"),
+        sentences=np.array([*sentences, group("predicted")]),
+    )
 
 
 def planted(**joined_at: int) -> np.ndarray:
@@ -57,12 +70,17 @@ def test_a_planted_match_shows_from_its_layer_on(layer: int) -> None:
     )
 
 
-def test_similarity_is_the_mean_of_all_cosines() -> None:
+def test_similarity_is_that_of_mean_directions() -> None:
     hidden = planted()
     found = similarity_by_layer(hidden, group("question"), group("fact"))
     for states, value in zip(hidden, found, strict=True):
         cosines = cosine_similarity(states - states.mean(axis=0))
-        np.testing.assert_allclose(value, cosines[np.ix_(group("question"), group("fact"))].mean())
+
+        def mean(one: str, other: str, cosines: np.ndarray = cosines) -> float:
+            return float(cosines[np.ix_(group(one), group(other))].mean())
+
+        sizes = mean("question", "question") * mean("fact", "fact")
+        np.testing.assert_allclose(value, mean("question", "fact") / np.sqrt(sizes))
     # The origin does not matter, nor the scale.
     moved = similarity_by_layer(hidden * 3.0 + 100.0, group("question"), group("fact"))
     np.testing.assert_allclose(moved, found, atol=1e-9)
@@ -81,6 +99,16 @@ def test_clusters_are_seen_where_they_are() -> None:
     np.testing.assert_allclose(cluster_separation(points), 1.0, atol=1e-9)
     assert cluster_separation(np.ones((1, 5, 4))).tolist() == [0.0]
     assert np.isnan(cluster_separation(np.ones((1, 2, 4)))).all()
+
+
+@given(st.integers(2, 5), st.integers(0, 10_000))
+def test_silhouette_is_sklearns(clusters: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation([*range(clusters), *generator.integers(clusters, size=7)])
+    points = generator.normal(size=(len(labels), 2))
+    distances = np.linalg.norm(points[:, None] - points, axis=-1)
+    expected = silhouette_score(distances, labels, metric="precomputed")
+    assert silhouette(distances, labels) == pytest.approx(expected)
 
 
 def test_isolation_in_closed_form() -> None:
@@ -154,5 +182,5 @@ def test_roles() -> None:
     one = parts()
     assert one.roles[14:17] == ("answer", "answer", "other")
     assert [one.roles.count(role) for role in ("question", "fact", "other")] == [6, 8, 46]
-    inside = Parts(answer=one.answer, question=one.question, fact=one.fact | one.answer)
+    inside = dataclasses.replace(one, fact=one.fact | one.answer)
     assert inside.roles[14:16] == ("answer", "answer")

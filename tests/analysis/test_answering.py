@@ -62,6 +62,12 @@ def by_hand(nlp: Language, found: AnswerExplanation, answer: str, fact: str) -> 
         question=mask(0, border),
         answer=mask(starts[0], starts[0] + len(answer)),
         fact=mask(starts[1], starts[1] + len(fact)),
+        sentences=np.array(
+            [
+                mask(doc.text.index(other), doc.text.index(other) + len(other))
+                for other in (CONTEXT[:53], CONTEXT[83:])
+            ]
+        ),
     )
     solid = [token.i for token in doc if not token.is_space]
     return phase_curves(spacy_bert.trace(nlp, doc).tokens().hidden[:, solid], parts)

@@ -20,9 +20,9 @@ _SERIES_SHAPES = ["circle", "diamond", "square", "triangle-up"]
 _PLANES = {"pca": "principal components", "ica": "independent components", "tsne": "t-SNE"}
 _CAPTION = (
     "By layer (0 is the embeddings): how well all tokens fall into clusters, by how much the "
-    "question is nearer to the supporting facts than to the rest, and how far the answer stands "
-    "from the other tokens; high means that this phase is reached. The three numbers are this "
-    "package's own, the phases van Aken et al.'s (2019)."
+    "question is nearer to the supporting facts than to other sentences, and how far the answer "
+    "stands from the other tokens; high means that this phase is reached. The three numbers are "
+    "this package's own, the phases van Aken et al.'s (2019)."
 )
 
 Row = dict[str, Any]
@@ -64,7 +64,7 @@ def add_answer(report: Report, found: AnswerExplanation, *, source: str) -> None
             "answer-matching",
             matching_chart(found.wrong),
             caption="Similarity of the question to the supporting facts and to the sentence of the "
-            "wrong answer (mean cosine, from -1 to 1): high means that BERT has matched the two.",
+            "wrong answer (cosine, from -1 to 1): high means that BERT has matched the two.",
             source=source,
         )
 
