@@ -26,7 +26,7 @@ _LEGEND_WIDTH, _LEGEND_HEIGHT = 78 + _SWATCH * len(_LEGEND), 30
 
 
 @dataclass(frozen=True, eq=False)
-class _Units:
+class ReadUnits:
     """What is drawn: the units that BERT reads, and their attention.
 
     Attributes:
@@ -54,7 +54,7 @@ def draw_head(trace: Trace | UnitTrace, layer: int, head: int) -> Drawing:
     Raises:
         ValueError: If there is no such layer or head, or there are more than 60 units.
     """
-    units = _units(trace)
+    units = read_units(trace)
     layer, head = _number(units, "layer", layer), _number(units, "head", head)
     weights = units.attention[layer, head]
     names = [shortened(text, _COLUMNS) for text in units.labels]
@@ -100,7 +100,7 @@ def draw_heads(trace: Trace | UnitTrace) -> Drawing:
     Raises:
         ValueError: If there are more than 60 units.
     """
-    units = _units(trace)
+    units = read_units(trace)
     layers, heads, count, _ = units.attention.shape
     gap, left, top = 8, 64, 54
     tile = min(max((860 - left - _MARGIN) // heads - gap, 32), 180)
@@ -152,7 +152,7 @@ def draw_token(
     Raises:
         ValueError: If there is no such token or head, or there are more than 60 units.
     """
-    units = _units(trace)
+    units = read_units(trace)
     number = _place(units, token, trace)
     if head is None:
         weights, whose = _mean_heads(units.attention)[:, number], "mean of the heads"
@@ -197,22 +197,15 @@ def draw_token(
     )
 
 
-def drawable(trace: Trace | UnitTrace) -> list[str]:
-    """The labels of what a drawing of a trace shows, in its order."""
-    units, kept = _kept(trace)
-    return [units.labels[number] for number in kept.tolist()]
+def read_units(trace: Trace | UnitTrace) -> ReadUnits:
+    """What a drawing of a trace shows: the units that BERT reads (white space it does not).
 
-
-def _kept(trace: Trace | UnitTrace) -> tuple[UnitTrace, np.ndarray]:
-    """The units, and which of them BERT reads (white space it does not)."""
+    Raises:
+        ValueError: If there is nothing, or there are more than 60 units.
+    """
     units = trace.tokens(special=True) if isinstance(trace, Trace) else trace
-    pieces = units.trace.reading.align_lengths
     token = units.token_of_unit
-    return units, np.flatnonzero((token < 0) | (pieces[token] > 0))
-
-
-def _units(trace: Trace | UnitTrace) -> _Units:
-    units, kept = _kept(trace)
+    kept = np.flatnonzero((token < 0) | (units.trace.reading.align_lengths[token] > 0))
     if not len(kept):
         raise ValueError("BERT reads nothing of this: there is no attention to draw")
     if len(kept) > LIMIT:
@@ -220,14 +213,14 @@ def _units(trace: Trace | UnitTrace) -> _Units:
             f"a drawing shows up to {LIMIT} tokens, and these are {len(kept)}: draw a part of the "
             "Doc, such as trace[span] or trace[0:50]"
         )
-    return _Units(
+    return ReadUnits(
         [units.labels[number] for number in kept.tolist()],
         units.token_of_unit[kept],
         units.attention[:, :, kept][..., kept],
     )
 
 
-def _number(units: _Units, kind: str, number: int) -> int:
+def _number(units: ReadUnits, kind: str, number: int) -> int:
     """A layer's or a head's number, counted from the end if it is negative."""
     count = units.attention.shape[0 if kind == "layer" else 1]
     if not -count <= number < count:
@@ -235,7 +228,7 @@ def _number(units: _Units, kind: str, number: int) -> int:
     return range(count)[number]
 
 
-def _place(units: _Units, token: Token | int | str, trace: Trace | UnitTrace) -> int:
+def _place(units: ReadUnits, token: Token | int | str, trace: Trace | UnitTrace) -> int:
     """Where a token stands among the units."""
     doc = trace.doc if isinstance(trace, Trace) else trace.trace.doc
     if isinstance(token, str):
@@ -303,7 +296,7 @@ def _strongest(labels: Sequence[str], number: int, row: np.ndarray, count: int =
     return f"“{labels[number]}” attends to {found or 'nothing'}"
 
 
-def _peak(units: _Units, layer: int, head: int) -> str:
+def _peak(units: ReadUnits, layer: int, head: int) -> str:
     """A head's greatest weight, in words."""
     weights = units.attention[layer, head]
     row, column = np.unravel_index(int(weights.argmax()), weights.shape)

@@ -12,9 +12,9 @@ import pytest
 from spacy.language import Language
 
 import spacy_bert
-from spacy_bert.analysis.drawings import _map, draw_head, draw_heads, draw_token, drawable
+from spacy_bert.analysis.drawings import _map, draw_head, draw_heads, draw_token, read_units
 from spacy_bert.analysis.svg import Drawing, columns_of, quoted, shortened
-from spacy_bert.analysis.trace import Trace
+from spacy_bert.analysis.trace import Trace, UnitTrace
 from tests.conftest import SENTENCES
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -29,6 +29,10 @@ def trace(nlp: Language) -> Trace:
 def planted(trace: Trace, attention: np.ndarray) -> Trace:
     """A trace of the same Doc with an attention of our choice, (layers, heads, pieces, pieces)."""
     return Trace(trace.doc, trace.reading, lambda wanted: (trace.hidden, [attention]))
+
+
+def labels(trace: Trace | UnitTrace) -> list[str]:
+    return read_units(trace).labels
 
 
 def texts(drawing: Drawing) -> list[str]:
@@ -105,7 +109,7 @@ def test_lines_go_where_the_head_looks(trace: Trace) -> None:
         steps = expected_steps(weights)[number]
         assert drawn == {to: step for to, step in enumerate(steps.tolist()) if step > 1}
         assert drawn
-    names = Counter(drawable(found))
+    names = Counter(labels(found))
     shown = Counter(texts(draw_head(found, 1, 1)))
     assert all(shown[name] >= 2 * count for name, count in names.items())
 
@@ -142,12 +146,12 @@ def test_units_of_ones_choice(nlp: Language) -> None:
         "[SEP]",
         *["A", "list", "keeps", "values", "in", "order", "."],
     ]
-    assert drawable(trace) == [*names, "[SEP]"]  # the border between them is not read
+    assert labels(trace) == [*names, "[SEP]"]  # the border between them is not read
     assert "segment 2" in texts(draw_heads(trace.segments())) + texts(
         draw_head(trace.segments(), 0, 0)
     )
     part = trace[doc[5:9]]
-    assert drawable(part) == ["A", "list", "keeps", "values"]
+    assert labels(part) == ["A", "list", "keeps", "values"]
     assert "keeps" in texts(draw_token(part, doc[7]))
     with pytest.raises(ValueError, match="token 0, 'Does', is not among"):
         draw_token(part, 0)
@@ -191,7 +195,7 @@ def test_what_cannot_be_drawn(nlp: Language, trace: Trace) -> None:
     words = spacy_bert.trace(nlp, "a " * 59)
     with pytest.raises(ValueError, match=r"up to 60 tokens, and these are 61.*trace\[span\]"):
         draw_heads(words)
-    assert len(drawable(words[0:50])) == 50
+    assert len(labels(words[0:50])) == 50
     draw_head(words[0:50], 0, 0)
     with pytest.raises(ValueError, match="no layer 2: they are numbered from 0 to 1"):
         draw_head(trace, 2, 0)
