@@ -1,4 +1,4 @@
-"""Report: tables and charts as one off-line HTML file, with a PNG of every chart and a JSON.
+"""Report: tables, charts and drawings as one off-line HTML file, with PNG files and a JSON.
 
 The HTML file holds Vega itself, so it needs no network, and follows the reader's light or dark
 mode. Whatever the caller hands in is escaped.
@@ -7,13 +7,11 @@ mode. Whatever the caller hands in is escaped.
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.metadata import version
 from importlib.resources import files
-from numbers import Integral, Real
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -21,14 +19,24 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from spacy_bert.analysis.report_blocks import (
+    Row,
+    chart_place,
+    data_rows,
+    figure,
+    format_value,
+    gallery,
+    plain_value,
+    table,
+)
+from spacy_bert.analysis.svg import Drawing, drawing_css
 from spacy_bert.analysis.theme import PAGE, vega_config
 from spacy_bert.files import replacing
 
 PNG_WIDTH = 720  # of a chart that takes its container's width, in CSS pixels
 PNG_SCALE = 2
 _VEGA = "window.vegaEmbed = vegaEmbed;"  # what the bundle shows to the page
-
-Row = Mapping[str, object]
+_WITH_FILES = ("charts", "pictures", "galleries")  # whose names are those of files
 
 
 class Report:
@@ -46,7 +54,9 @@ class Report:
         self.subtitle = subtitle
         self._blocks: list[str] = []
         self._charts: dict[str, dict[str, Any]] = {}
-        self._record: dict[str, Any] = {"title": title, "figures": {}, "tables": {}, "charts": {}}
+        self._drawings: dict[str, Drawing] = {}
+        self._record: dict[str, Any] = {"title": title, "figures": {}, "tables": {}}
+        self._record |= {kind: {} for kind in _WITH_FILES}
 
     def section(self, title: str) -> Report:
         """Add a heading."""
@@ -62,7 +72,7 @@ class Report:
         """Add a row of single figures: label to value and a short note."""
         cards = []
         for label, (value, note) in figures.items():
-            self._record["figures"][label] = {"value": _plain(value), "note": note}
+            self._record["figures"][label] = {"value": plain_value(value), "note": note}
             cards.append(
                 f'<div><dt>{escape(label)}</dt><dd class="value">{escape(format_value(value))}</dd>'
                 f'<dd class="note">{escape(note)}</dd></div>'
@@ -94,23 +104,8 @@ class Report:
         self._claim(name, "tables")
         if not rows:
             raise ValueError(f"table {name!r} has no rows; leave it out")
-        cells = [{column: _plain(value) for column, value in row.items()} for row in rows]
-        columns = list(dict.fromkeys(column for row in cells for column in row))
-        numbers = {
-            column: [row[column] for row in cells if _is_number(row.get(column))]
-            for column in columns
-        }
-        head = "".join(_cell("th", column, number=bool(numbers[column])) for column in columns)
-        lines = []
-        for row in cells:
-            line = ""
-            for column in columns:
-                value, found = row.get(column), numbers[column]
-                is_best = column in best and value in found and value == max(found)
-                line += _cell("td", value, number=bool(found), best=is_best)
-            lines.append(f"<tr>{line}</tr>")
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-        self._figure(f'<div class="scroll">{table}</div>', caption, source)
+        cells = [{column: plain_value(value) for column, value in row.items()} for row in rows]
+        self._blocks.append(figure(table(cells, best), caption, source))
         self._record["tables"][name] = {"caption": caption, "source": source, "rows": cells}
         return self
 
@@ -127,47 +122,105 @@ class Report:
             ValueError: If the name is taken or not of the form above.
         """
         self._claim(name, "charts")
-        with alt.data_transformers.enable("default", max_rows=None):
-            spec: dict[str, Any] = chart.to_dict()
-        spec.pop("$schema", None)  # Vega comes with the page, in a version of its own
-        spec.pop("config", None)  # Altair's default look; the page's theme takes its place
-        self._charts[name] = spec
-        label = escape(caption, quote=True)
-        self._figure(
-            f'<div class="scroll"><div class="chart" id="chart-{name}" role="img" '
-            f'aria-label="{label}"></div></div>',
-            caption,
-            source,
-        )
-        self._record["charts"][name] = {
-            "caption": caption,
-            "source": source,
-            "rows": list(_data_rows(spec)),
-        }
+        spec = self._charts[name] = _spec(chart)
+        self._blocks.append(figure(chart_place(name, caption), caption, source))
+        rows = list(data_rows(spec))
+        self._record["charts"][name] = {"caption": caption, "source": source, "rows": rows}
+        return self
+
+    def picture(self, name: str, drawing: Drawing, *, caption: str, source: str = "") -> Report:
+        """Add a drawing.
+
+        Args:
+            name: The stem of its SVG and PNG: small letters, digits and hyphens.
+            drawing: The drawing.
+            caption: One sentence that says what the reader sees.
+            source: Where what is drawn comes from: files, commands.
+
+        Raises:
+            ValueError: If the name is taken or not of the form above.
+        """
+        self._claim(name, "pictures")
+        self._drawings[name] = drawing
+        content = f'<div class="scroll">{drawing.markup()}</div>'
+        self._blocks.append(figure(content, caption, source))
+        shown = {"caption": caption, "source": source, "description": drawing.description}
+        self._record["pictures"][name] = shown
+        return self
+
+    def gallery(
+        self, name: str, items: Mapping[str, Any], *, caption: str, source: str = ""
+    ) -> Report:
+        """Add several drawings or charts, of which the reader sees one and chooses which.
+
+        Args:
+            name: The directory of their files: small letters, digits and hyphens.
+            items: Label to drawing or Altair chart, in the order of the slider; the first is seen
+                before the reader chooses, and where there is no JavaScript.
+            caption: One sentence that says what the reader sees in each of them.
+            source: Where the figures come from: files, commands.
+
+        Raises:
+            ValueError: If the name is taken or not of the form above, or there are no items.
+        """
+        self._claim(name, "galleries")
+        if not items:
+            raise ValueError(f"gallery {name!r} has no pictures; leave it out")
+        shown: dict[str, str] = {}
+        kept: list[dict[str, object]] = []
+        for number, (label, item) in enumerate(items.items(), 1):
+            key = f"{name}/{number}"
+            if isinstance(item, Drawing):
+                self._drawings[key] = item
+                shown[label] = f'<div class="scroll">{item.markup()}</div>'
+                kept.append({"label": label, "description": item.description})
+            else:
+                spec = self._charts[key] = _spec(item)
+                shown[label] = chart_place(key, f"{label}. {caption}")
+                kept.append({"label": label, "rows": list(data_rows(spec))})
+        content = gallery(shown, caption=caption)
+        self._blocks.append(figure(content, caption, source, attributes=' class="gallery"'))
+        self._record["galleries"][name] = {"caption": caption, "source": source, "items": kept}
         return self
 
     def save(self, directory: Path) -> Path:
-        """Write `index.html`, `report.json` and a PNG of every chart.
+        """Write `index.html`, `report.json`, and every chart and picture as PNG, drawings as SVG.
+
+        A gallery's files stand in a directory of its name, numbered from 1: of every drawing the
+        SVG, as PNG the first alone.
 
         Returns:
             The path of the page.
         """
-        page = directory / "index.html"
-        with replacing(page) as temporary:
-            temporary.write_text(self.to_html(), encoding="utf-8")
+        page = self._write(directory / "index.html", beside=True)
         with replacing(directory / "report.json") as temporary:
             text = json.dumps(self._record, indent=2, ensure_ascii=False, allow_nan=False)
             temporary.write_text(text + "\n", encoding="utf-8")
-        for name in self._charts:
-            with replacing(directory / f"{name}.png") as temporary:
-                temporary.write_bytes(self.to_png(name))
+        for name, drawing in self._drawings.items():
+            drawing.save(directory / f"{name}.svg")
+        for name in (*self._charts, *self._drawings):
+            if "/" not in name or name.endswith("/1"):
+                with replacing(directory / f"{name}.png") as temporary:
+                    temporary.write_bytes(self.to_png(name))
         return page
 
-    def to_html(self) -> str:
-        """The whole page, Vega included (about 0.9 MB when there is a chart)."""
-        bundle = (
-            vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;") if self._charts else ""
-        )
+    def save_page(self, path: Path) -> Path:
+        """Write the page alone, complete in itself.
+
+        Raises:
+            ValueError: If there is a directory of that name.
+        """
+        if path.is_dir():
+            raise ValueError(f"{path}: is a directory; name a file in it, such as report.html")
+        return self._write(path, beside=False)
+
+    def to_html(self, *, beside: bool = False) -> str:
+        """The whole page, Vega included (about 0.9 MB when there is a chart).
+
+        Args:
+            beside: Whether it may say that the charts' PNG files stand beside it.
+        """
+        bundle = vl_convert.javascript_bundle(_VEGA) if self._charts else ""
         themes = {theme: vega_config(theme) for theme in ("light", "dark")}
         data = json.dumps({"charts": self._charts, "themes": themes}, allow_nan=False)
         template = Template(files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
@@ -175,6 +228,8 @@ class Report:
             title=escape(self.title),
             subtitle=f"<p>{escape(self.subtitle)}</p>" if self.subtitle else "",
             body="\n".join(self._blocks),
+            drawing_css=drawing_css() if self._drawings else "",
+            script_note=_script_note(beside) if self._charts else "",
             # Neither may end its script element, whatever its strings hold.
             data=data.replace("<", "\\u003c"),
             bundle=bundle.replace("</script", "<\\/script"),
@@ -182,7 +237,14 @@ class Report:
         )
 
     def to_png(self, name: str, theme: str = "light") -> bytes:
-        """One chart as a PNG, twice as fine as the screen."""
+        """One chart or picture as a PNG, twice as fine as the screen.
+
+        Args:
+            name: Its name; of a gallery, with the number: "heads/1".
+            theme: "light" or "dark".
+        """
+        if name in self._drawings:
+            return self._drawings[name].to_png(theme)
         spec = dict(self._charts[name])
         if spec.get("width") == "container":
             spec["width"] = PNG_WIDTH
@@ -190,62 +252,28 @@ class Report:
         png: bytes = vl_convert.vegalite_to_png(spec, config=config, scale=PNG_SCALE)
         return png
 
+    def _write(self, page: Path, *, beside: bool) -> Path:
+        with replacing(page) as temporary:
+            temporary.write_text(self.to_html(beside=beside), encoding="utf-8")
+        return page
+
     def _claim(self, name: str, kind: str) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
             raise ValueError(f"{name!r}: a name has small letters, digits and hyphens alone")
-        if name in self._record[kind]:
+        kinds = _WITH_FILES if kind in _WITH_FILES else (kind,)
+        if any(name in self._record[kind] for kind in kinds):
             raise ValueError(f"{name!r}: the report has it already; choose another name")
 
-    def _figure(self, content: str, caption: str, source: str) -> None:
-        small = f"<small>Source: {escape(source)}</small>" if source else ""
-        self._blocks.append(
-            f"<figure>{content}<figcaption>{escape(caption)}{small}</figcaption></figure>"
-        )
+
+def _spec(chart: Any) -> dict[str, Any]:
+    """An Altair chart as Vega-Lite, without what the page gives."""
+    with alt.data_transformers.enable("default", max_rows=None):
+        spec: dict[str, Any] = chart.to_dict()
+    spec.pop("$schema", None)  # Vega comes with the page, in a version of its own
+    spec.pop("config", None)  # Altair's default look; the page's theme takes its place
+    return spec
 
 
-def _data_rows(spec: Mapping[str, Any]) -> Iterator[Any]:
-    """The data that a chart and its layers hold."""
-    for dataset in spec.get("datasets", {}).values():
-        yield from dataset
-    yield from spec.get("data", {}).get("values", [])
-    for part in ("layer", "concat", "hconcat", "vconcat"):
-        for inner in spec.get(part, []):
-            yield from _data_rows(inner)
-
-
-def _cell(tag: str, value: object, *, number: bool, best: bool = False) -> str:
-    names = " ".join(name for name, holds in (("number", number), ("best", best)) if holds)
-    attribute = f' class="{names}"' if names else ""
-    return f"<{tag}{attribute}>{escape(format_value(value))}</{tag}>"
-
-
-def _plain(value: object) -> Any:
-    """A value as JSON has it: numbers of any library as Python's, NaN and infinities as null."""
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, Real):
-        number = float(value)
-        return number if math.isfinite(number) else None
-    return str(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def format_value(value: object) -> str:
-    """A figure as people read it: some four digits, thousands apart, a dash for nothing."""
-    plain = _plain(value)
-    if plain is None:
-        return "–"
-    if isinstance(plain, bool):
-        return "yes" if plain else "no"
-    if isinstance(plain, int):
-        return f"{plain:,}"
-    if not isinstance(plain, float):
-        return str(plain)
-    if 0.0 < abs(plain) < 0.001:  # learning rates
-        return f"{plain:.3g}"
-    return f"{plain:.3f}" if abs(plain) < 10.0 else f"{plain:,.1f}"
+def _script_note(beside: bool) -> str:
+    files_too = " They also stand as PNG files beside this page." if beside else ""
+    return f"<noscript><p>The charts need JavaScript.{files_too}</p></noscript>"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-_FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
-_INKS = {
+FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
+INKS = {
     "light": {"ink": "#17202b", "soft": "#586575", "line": "#dfe4ea"},
     "dark": {"ink": "#e8edf2", "soft": "#9dabb9", "line": "#2a343f"},
 }
-_SERIES = {
+SERIES = {
     "light": ["#1d4f9f", "#e08214", "#6b7785", "#0b8069", "#a5328a", "#8fb4e8"],
     "dark": ["#8ab8ff", "#f2a541", "#8492a1", "#4fd0b0", "#ee8fd2", "#4874b8"],
 }
@@ -24,10 +24,10 @@ PAGE = {"light": "#ffffff", "dark": "#171e26"}
 
 def vega_config(theme: str) -> dict[str, Any]:
     """The Vega-Lite `config` of a theme, "light" or "dark"; the background stays transparent."""
-    inks, series = _INKS[theme], _SERIES[theme]
+    inks, series = INKS[theme], SERIES[theme]
     return {
         "background": "transparent",
-        "font": _FONT,
+        "font": FONT,
         "autosize": {"type": "fit", "contains": "padding"},
         "view": {"stroke": "transparent"},
         "axis": {

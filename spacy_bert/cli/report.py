@@ -86,7 +86,7 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     """Print rows, which have the same columns, as a table."""
     from wasabi.tables import table
 
-    from spacy_bert.analysis.report import format_value
+    from spacy_bert.analysis.report_blocks import format_value
 
     header = list(rows[0])
     cells = [[format_value(row[column]) for column in header] for row in rows]
