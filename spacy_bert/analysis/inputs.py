@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -89,21 +90,33 @@ def read_functions(sources: Sequence[Path], *, limit: int | None = None) -> list
     """The functions of Python files, each by itself, without the indentation that it has there.
 
     Args:
-        sources: Files, or directories of them, which are gone through in order.
+        sources: Files, directories of them, which are gone through in order, or names of top-level
+            modules, such as `json`, which are read but not imported.
         limit: Functions at most; None for all.
 
     Raises:
         ValueError: If a file is not valid Python, or there is no function; names it.
     """
+    places = [_find_module(source) for source in sources]
     files = [
         file
-        for source in sources
-        for file in (sorted(source.rglob("*.py")) if source.is_dir() else [source])
+        for place in places
+        for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])
     ]
     found = list(islice((code for file in files for code in _functions(file)), limit))
     if not found:
         raise ValueError(f"{', '.join(map(str, sources))}: no function in any Python file")
     return found
+
+
+def _find_module(source: Path) -> Path:
+    """Where a module is; what is no module's name stays as it is."""
+    if source.exists() or not str(source).isidentifier():
+        return source
+    found = importlib.util.find_spec(str(source))
+    if found is None or not found.has_location or found.origin is None:
+        return source
+    return Path(found.origin).parent if found.submodule_search_locations else Path(found.origin)
 
 
 def _functions(file: Path) -> Iterator[str]:

@@ -53,20 +53,41 @@ class Report:
         self.title = title
         self.subtitle = subtitle
         self._blocks: list[str] = []
+        self._said: list[str | list[Row]] = []
+        self._part = ""
         self._charts: dict[str, dict[str, Any]] = {}
         self._drawings: dict[str, Drawing] = {}
         self._record: dict[str, Any] = {"title": title, "figures": {}, "tables": {}}
         self._record |= {kind: {} for kind in _WITH_FILES}
 
+    def part(self, title: str, key: str) -> Report:
+        """Begin a part: the same section may stand in several parts of a page.
+
+        Args:
+            title: Its heading.
+            key: What the names of its tables, charts and pictures begin with.
+        """
+        self._part = key
+        self._blocks.append(f'<h2 class="part">{escape(title)}</h2>')
+        self._said.append(f"\n=== {title} ===")
+        return self
+
     def section(self, title: str) -> Report:
         """Add a heading."""
         self._blocks.append(f"<h2>{escape(title)}</h2>")
+        self._said.append(f"\n{title}")
         return self
 
     def text(self, text: str) -> Report:
         """Add a paragraph of plain text."""
         self._blocks.append(f"<p>{escape(text)}</p>")
+        self._said.append(text)
         return self
+
+    @property
+    def said(self) -> Sequence[str | list[Row]]:
+        """What the page says without pictures, in its order: headings, paragraphs, tables' rows."""
+        return self._said
 
     def figures(self, figures: Mapping[str, tuple[object, str]]) -> Report:
         """Add a row of single figures: label to value and a short note."""
@@ -101,11 +122,12 @@ class Report:
         Raises:
             ValueError: If the name is taken or not of the form above, or there are no rows.
         """
-        self._claim(name, "tables")
+        name = self._claim(name, "tables")
         if not rows:
             raise ValueError(f"table {name!r} has no rows; leave it out")
         cells = [{column: plain_value(value) for column, value in row.items()} for row in rows]
         self._blocks.append(figure(table(cells, best), caption, source))
+        self._said.append(list(cells))
         self._record["tables"][name] = {"caption": caption, "source": source, "rows": cells}
         return self
 
@@ -121,7 +143,7 @@ class Report:
         Raises:
             ValueError: If the name is taken or not of the form above.
         """
-        self._claim(name, "charts")
+        name = self._claim(name, "charts")
         spec = self._charts[name] = _spec(chart)
         self._blocks.append(figure(chart_place(name, caption), caption, source))
         rows = list(data_rows(spec))
@@ -140,7 +162,7 @@ class Report:
         Raises:
             ValueError: If the name is taken or not of the form above.
         """
-        self._claim(name, "pictures")
+        name = self._claim(name, "pictures")
         self._drawings[name] = drawing
         content = f'<div class="scroll">{drawing.markup()}</div>'
         self._blocks.append(figure(content, caption, source))
@@ -163,7 +185,7 @@ class Report:
         Raises:
             ValueError: If the name is taken or not of the form above, or there are no items.
         """
-        self._claim(name, "galleries")
+        name = self._claim(name, "galleries")
         if not items:
             raise ValueError(f"gallery {name!r} has no pictures; leave it out")
         shown: dict[str, str] = {}
@@ -257,12 +279,15 @@ class Report:
             temporary.write_text(self.to_html(beside=beside), encoding="utf-8")
         return page
 
-    def _claim(self, name: str, kind: str) -> None:
+    def _claim(self, name: str, kind: str) -> str:
+        """The name within its part, if it is of the right form and not taken."""
+        name = f"{self._part}-{name}" if self._part else name
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
             raise ValueError(f"{name!r}: a name has small letters, digits and hyphens alone")
         kinds = _WITH_FILES if kind in _WITH_FILES else (kind,)
         if any(name in self._record[kind] for kind in kinds):
             raise ValueError(f"{name!r}: the report has it already; choose another name")
+        return name
 
 
 def _spec(chart: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from spacy_bert.cli.ablate import ablate
+from spacy_bert.cli.analyze import analyze
 from spacy_bert.cli.compare import compare
 from spacy_bert.cli.convert import convert
 from spacy_bert.cli.data import data
@@ -36,6 +37,7 @@ app.command("convert", no_args_is_help=True)(convert)
 app.command("from-hf", no_args_is_help=True)(from_hf)
 app.command("to-hf", no_args_is_help=True)(to_hf)
 app.add_typer(data)
+app.add_typer(analyze)
 app.command("init-config", no_args_is_help=True)(init_config)
 app.command("evaluate", no_args_is_help=True)(evaluate)
 app.command("prune", no_args_is_help=True)(prune)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,15 +83,15 @@ def report(
     typer.echo(f"\nReport: {page}")
 
 
-def print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    """Print rows, which have the same columns, as a table."""
+def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows as a table; gaps show as a dash."""
     from wasabi.tables import table
 
     from spacy_bert.analysis.report_blocks import format_value
 
-    header = list(rows[0])
-    cells = [[format_value(row[column]) for column in header] for row in rows]
-    numeric = [any(isinstance(row[column], (int, float)) for row in rows) for column in header]
+    header = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [[format_value(row.get(column)) for column in header] for row in rows]
+    numeric = [any(isinstance(row.get(each), (int, float)) for row in rows) for each in header]
     typer.echo(f"\n{title}")
     typer.echo(
         table(cells, header=header, divider=True, aligns=["r" if n else "l" for n in numeric])

@@ -108,6 +108,9 @@ def test_functions_of_python_files(tmp_path: Path) -> None:
     assert len(read_functions([folder / "a.py", folder], limit=3)) == 3
     with pytest.raises(ValueError, match="no function in any Python file"):
         read_functions([folder / "b.py"])
+    assert any("def loads(" in code for code in read_functions([Path("json")]))
+    with pytest.raises(ValueError, match="no_such_module: cannot be read as Python"):
+        read_functions([Path("no_such_module")])
     (folder / "b.py").write_text("def (:\n")
     with pytest.raises(ValueError, match=r"b\.py: cannot be read as Python"):
         read_functions([folder])

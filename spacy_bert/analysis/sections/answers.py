@@ -10,7 +10,8 @@ import numpy as np
 
 from spacy_bert.analysis.answer_phases import KINDS, ROLES, PhaseCurves, WrongMatching
 from spacy_bert.analysis.answering import AnswerExplanation, AnswerStudy, Inside
-from spacy_bert.analysis.report import Report, format_value
+from spacy_bert.analysis.report import Report
+from spacy_bert.analysis.report_blocks import format_value
 
 AFTER, BEFORE = "the pipeline", "before"
 CURVES = ("cluster separation", "fact matching", "answer isolation")

@@ -8,7 +8,8 @@ import altair as alt
 import numpy as np
 
 from spacy_bert.analysis.cat_probing import CatScores
-from spacy_bert.analysis.report import Report, format_value
+from spacy_bert.analysis.report import Report
+from spacy_bert.analysis.report_blocks import format_value
 
 SCORE, CEILING = "CAT-score", "ceiling"
 
