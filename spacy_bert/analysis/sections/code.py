@@ -93,10 +93,12 @@ def _summary(found: CatScores, structure: str) -> str:
         return "No sample has tokens enough to be scored."
     best, score = max(known, key=lambda pair: pair[1])
     above = sum(score > found.chance for _, score in known)
+    beyond = int((found.scores > found.neighbours).sum())
     return (
         f"Attention follows the {structure} best in layer {best}, with a CAT-score of "
         f"{score:.3f} where chance is {found.chance:.3f}, attention to neighbours in the text "
         f"{found.neighbours[best - 1]:.3f}, and perfect attention would have "
-        f"{found.ceilings[best - 1]:.3f}. {above} of {len(known)} layers are above chance; "
+        f"{found.ceilings[best - 1]:.3f}. {above} of {len(known)} layers are above chance, "
+        f"{beyond} above neighbours; "
         f"{int(found.samples.max()):,} samples were scored."
     )

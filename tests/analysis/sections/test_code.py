@@ -33,7 +33,7 @@ def test_scores(tmp_path: Path) -> None:
         "best in layer 2, with a CAT-score of 0.300 where chance is 0.143, attention to neighbours"
         in html
     )
-    assert "1 of 2 layers are above chance; 12 samples were scored" in html
+    assert "1 of 2 layers are above chance, 1 above neighbours; 12 samples were scored" in html
     assert "own extension" in report._record["charts"]["cat-prose"]["caption"]
     assert "own extension" not in report._record["charts"]["cat-code"]["caption"]
     rows = report._record["charts"]["cat-code"]["rows"]
