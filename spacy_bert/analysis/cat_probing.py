@@ -27,6 +27,9 @@ class CatScores:
             High: what attends strongly to each other stands close in the structure.
         ceilings: What attention that follows the structure perfectly would have, (layers,): less
             than 1, since distances are whole numbers, of which many are equal.
+        neighbours: What attention would have that falls with the distance in the text alone,
+            (layers,): this package's own baseline, since what is close in the text is often close
+            in the structure.
         chance: What attention that has nothing to do with the structure has.
         samples: How many were scored at each layer, (layers,) int: texts that BERT reads in one
             window, or the windows of longer ones.
@@ -36,6 +39,7 @@ class CatScores:
 
     scores: np.ndarray
     ceilings: np.ndarray
+    neighbours: np.ndarray
     chance: float
     samples: np.ndarray
     types: tuple[Mapping[str, float], ...]
@@ -97,7 +101,7 @@ def cat_probe(
     types: tuple[dict[str, float], ...] = ()
     if frequent_types is not None:
         types = _frequent_types(samples(), frequent_types, quantile)
-    totals: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    totals: list[np.ndarray] = []
     for sample in samples():
         layers = len(sample.attention)
         kept = [np.isin(sample.types, list(own)) for own in types]
@@ -105,12 +109,16 @@ def cat_probe(
         totals.append(_score_layers(sample, kept or [every] * layers, quantile))
     if not totals:
         raise ValueError(f"there is nothing to score: give texts of at least {FEWEST} tokens")
-    scores, ceilings, known = (np.array(rows) for rows in zip(*totals, strict=True))
+    found = np.array(totals)
+    known = np.isfinite(found).all(axis=-1)
     count = known.sum(axis=0)
+    sums = np.where(known[:, :, None], found, 0.0).sum(axis=0)
+    means = np.where(count[:, None] > 0, sums / np.maximum(count, 1)[:, None], np.nan)
     share = 1.0 - quantile
     return CatScores(
-        scores=_mean(scores, count),
-        ceilings=_mean(ceilings, count),
+        scores=means[:, 0],
+        ceilings=means[:, 1],
+        neighbours=means[:, 2],
         chance=share / (2.0 - share),
         samples=count,
         types=types,
@@ -208,23 +216,17 @@ def _frequent_types(
     return tuple(found)
 
 
-def _score_layers(
-    sample: _Sample, kept: Sequence[np.ndarray], quantile: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores, ceilings, and whether there are any, (layers,) each."""
-    layers = len(sample.attention)
-    scores, ceilings, known = np.zeros(layers), np.zeros(layers), np.zeros(layers, dtype=bool)
+def _score_layers(sample: _Sample, kept: Sequence[np.ndarray], quantile: float) -> np.ndarray:
+    """Score, ceiling, and score of neighbours in the text, (layers, 3); NaN without a score."""
+    found = np.full((len(sample.attention), 3), np.nan)
+    places = np.arange(len(sample.types))
     for layer, (attention, keep) in enumerate(zip(sample.attention, kept, strict=True)):
         if np.count_nonzero(keep) < FEWEST:
             continue
         own = np.ix_(keep, keep)
-        found = cat_score(attention[own], sample.distances[own], quantile=quantile)
-        if found is not None:
-            scores[layer], ceilings[layer] = found
-            known[layer] = True
-    return scores, ceilings, known
-
-
-def _mean(values: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The mean over samples, NaN without any; what is not known is zero, (samples, layers)."""
-    return np.where(count > 0, values.sum(axis=0) / np.maximum(count, 1), np.nan)
+        score = cat_score(attention[own], sample.distances[own], quantile=quantile)
+        by_place = -np.abs(np.subtract.outer(places[keep], places[keep]))
+        baseline = cat_score(by_place, sample.distances[own], quantile=quantile)
+        if score is not None:
+            found[layer] = *score, 0.0 if baseline is None else baseline[0]
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,8 +18,12 @@ from spacy_bert.analysis.answer_phases import Parts, PhaseCurves, match_wrong_an
 from spacy_bert.analysis.answering import AnswerExplanation, explain_answers
 from spacy_bert.analysis.asked import context_sentences
 from spacy_bert.datasets.questions import make_question
+from spacy_bert.datasets.squad import read_squad
+from spacy_bert.datasets.writing import BadRows
 from tests.conftest import SENTENCES
 from tests.pipeline.questions import finder
+from tests.shared_data import SHARED, needs_shared
+from tests.weights import MINILM, needs_minilm
 
 QUESTION = "What is in the cells?"
 CONTEXT = (
@@ -251,3 +256,18 @@ def test_what_cannot_be_explained(energy: Language) -> None:
         spacy_bert.explain_answer(energy, energy.make_doc(CONTEXT))
     with pytest.raises(ValueError, match="there are no questions"):
         explain_answers(energy, [])
+
+
+@needs_minilm
+@needs_shared
+def test_real_weights_match_questions_and_facts() -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("bert", config={"model": {"name": str(MINILM)}})
+    nlp.initialize()
+    file = SHARED / "squad" / "squad11_dev_subset_1062.json.gz"
+    docs = list(itertools.islice(read_squad(file, nlp, BadRows()), 8))
+    study = explain_answers(nlp, docs)
+    assert study.outcomes == {"unknown": 8}
+    curves = study.after["all"]
+    assert curves.fact_matching[-1] > 0.2
+    assert curves.answer_isolation[-1] > curves.answer_isolation[0]

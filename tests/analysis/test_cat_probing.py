@@ -10,12 +10,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import spacy
 from spacy.language import Language
 from spacy.tokens import Doc
 
 import spacy_bert
 from spacy_bert.analysis.cat_probing import CatScores, cat_probe, cat_score, mean_attention
 from spacy_bert.analysis.code_structure import Structure, read_code, read_tree
+from tests.weights import MINILM, needs_minilm
 
 CODES = [
     "def area(width, height):\n    return f(width * height, by=2)\n",
@@ -74,7 +76,7 @@ def test_mean_over_heads_and_pieces() -> None:
 
 
 def naive(nlp: Language, wanted: int | None) -> tuple[np.ndarray, list[list[str]]]:
-    """The definition, token by token; each layer's scores and types."""
+    """The definition, token by token: scores and baselines, (layers, 2), and types."""
     samples = []
     for structure in structures(nlp):
         trace = spacy_bert.trace(nlp, structure.doc)
@@ -106,10 +108,15 @@ def naive(nlp: Language, wanted: int | None) -> tuple[np.ndarray, list[list[str]
             keep = [i for i, kind in enumerate(kinds) if wanted is None or kind in best]
             if len(keep) < 3:
                 continue
-            a, d = attention[layer][np.ix_(keep, keep)], distances[np.ix_(keep, keep)]
-            strong_pairs, near = a > np.quantile(a, 0.75), d < np.quantile(d, 0.25)
-            own.append((strong_pairs & near).sum() / (strong_pairs | near).sum())
-        scores.append(np.mean(own))
+            d = distances[np.ix_(keep, keep)]
+            near = d < np.quantile(d, 0.25)
+            own.append([])
+            by_place = np.array([[-float(abs(i - j)) for j in keep] for i in keep])
+            for a in (attention[layer][np.ix_(keep, keep)], by_place):
+                strong_pairs = a > np.quantile(a, 0.75)
+                either = (strong_pairs | near).sum()  # none by place, of three tokens
+                own[-1].append((strong_pairs & near).sum() / max(either, 1))
+        scores.append(np.mean(own, axis=0))
     return np.array(scores), types
 
 
@@ -118,7 +125,8 @@ def test_parity_with_the_definition(narrow: Language, wanted: int | None) -> Non
     done: list[int] = []
     found = cat_probe(narrow, structures(narrow), frequent_types=wanted, progress=done.append)
     scores, types = naive(narrow, wanted)
-    np.testing.assert_allclose(found.scores, scores, atol=1e-6)
+    np.testing.assert_allclose(found.scores, scores[:, 0], atol=1e-6)
+    np.testing.assert_allclose(found.neighbours, scores[:, 1], atol=1e-6)
     assert [list(own) for own in found.types] == ([] if wanted is None else types)
     assert len(done) == len(CODES) * (1 if wanted is None else 2)
     assert found.chance == pytest.approx(1 / 7)
@@ -170,3 +178,13 @@ def test_what_cannot_be_scored(nlp: Language) -> None:
         cat_probe(nlp, structures(nlp), quantile=1.0)
     with pytest.raises(ValueError, match="frequent_types must be at least 1"):
         cat_probe(nlp, structures(nlp), frequent_types=0)
+
+
+@needs_minilm
+def test_real_attention_follows_the_structure() -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("bert", config={"model": {"name": str(MINILM)}})
+    nlp.initialize()
+    found = cat_probe(nlp, structures(nlp))
+    assert found.scores.max() > 2 * found.chance
+    assert found.scores[:3].mean() > found.scores[3:].mean()

@@ -51,7 +51,8 @@ def add_answer(report: Report, found: AnswerExplanation, *, source: str) -> None
         "answer-projections",
         projections_chart(found, networks),
         caption=f"The tokens in a plane ({_PLANES[found.after.projections.method]}), a layer at a "
-        f"time by the slider; tokens that lie together are alike to BERT.{explained}",
+        "time by the slider; tokens that lie together are alike to BERT, far ones stand at the "
+        f"edge.{explained}",
         source=source,
     )
     report.chart(
@@ -156,7 +157,7 @@ def projections_chart(found: AnswerExplanation, networks: Mapping[str, Inside]) 
     layer = alt.param(name="layer", value=last, bind=slider)
     width: int | str = "container" if len(networks) == 1 else 380
     panels = [
-        _plane(_points(found, inside), name).properties(
+        _plane(_points(found, inside)).properties(
             width=width, height=380, title=name if len(networks) > 1 else ""
         )
         for name, inside in networks.items()
@@ -222,17 +223,16 @@ def matching_chart(wrong: WrongMatching) -> Any:
     return alt.layer(*layers).properties(width="container", height=260)
 
 
-def _plane(rows: Sequence[Row], name: str) -> Any:
-    """The points of one network, those of the chosen layer, with the answer's tokens named."""
-    reach = max((abs(row[axis]) for row in rows for axis in ("x", "y")), default=1.0)
-    scale = alt.Scale(domain=[-reach, reach], nice=False)
+def _plane(rows: Sequence[Row]) -> Any:
+    """The points of one network, those of the chosen layer, with the answer named."""
     domain = list(_SHAPES)
+    bare = alt.Axis(labels=False, ticks=False)
     base = (
         alt.Chart(alt.Data(values=rows))
         .transform_filter("datum.layer == layer")
         .encode(
-            x=alt.X("x:Q", title=None, scale=scale, axis=alt.Axis(labels=False, ticks=False)),
-            y=alt.Y("y:Q", title=None, scale=scale, axis=alt.Axis(labels=False)),
+            x=alt.X("x:Q", title=None, scale=_scale(rows, "x"), axis=bare),
+            y=alt.Y("y:Q", title=None, scale=_scale(rows, "y"), axis=bare),
             tooltip=["token:N", "role:N"],
         )
     )
@@ -246,8 +246,14 @@ def _plane(rows: Sequence[Row], name: str) -> Any:
         opacity=alt.condition(alt.datum.role == "other", alt.value(0.4), alt.value(0.9)),
         size=alt.condition(alt.datum.role == "answer", alt.value(140), alt.value(60)),
     )
-    answer = base.transform_filter(alt.datum.role == "answer")
-    return alt.layer(points, answer.mark_text(dy=-12).encode(text="token:N"))
+    named = base.transform_filter("datum.label != null")
+    return alt.layer(points, named.mark_text(dy=-14).encode(text="label:N"))
+
+
+def _scale(rows: Sequence[Row], axis: str) -> Any:
+    """All layers on one scale, on which a hundredth of the points stands at the edge."""
+    reach = float(np.quantile([abs(row[axis]) for row in rows], 0.99)) if rows else 0.0
+    return alt.Scale(domain=[-reach, reach] if reach else [-1, 1], nice=False, clamp=True)
 
 
 def _points(found: AnswerExplanation, inside: Inside) -> list[Row]:
@@ -256,12 +262,15 @@ def _points(found: AnswerExplanation, inside: Inside) -> list[Row]:
     radius = np.sqrt((points**2).sum(axis=-1).mean(axis=-1))
     scaled = points / np.where(radius > 0, radius, 1.0)[:, None, None]
     words = [found.doc[int(token)].text for token in found.tokens]
+    answer = [place for place, role in enumerate(found.roles) if role == "answer"]
+    text = " ".join(words[place] for place in answer)
     order = sorted(range(len(words)), key=lambda place: -ROLES.index(found.roles[place]))
     return [
         {
             "layer": layer,
             "token": words[place],
             "role": found.roles[place],
+            "label": text if [place] == answer[:1] else None,
             "x": round(float(scaled[layer, place, 0]), 3),
             "y": round(float(scaled[layer, place, 1]), 3),
         }

@@ -11,7 +11,7 @@ from spacy_bert.analysis.cat_probing import CatScores
 from spacy_bert.analysis.report import Report
 from spacy_bert.analysis.report_blocks import format_value
 
-SCORE, CEILING = "CAT-score", "ceiling"
+SCORE, CEILING, NEIGHBOURS = "CAT-score", "ceiling", "neighbours in the text"
 
 
 def add_code(report: Report, found: CatScores, *, source: str, prose: bool = False) -> None:
@@ -33,7 +33,9 @@ def add_code(report: Report, found: CatScores, *, source: str, prose: bool = Fal
         scores_chart(found),
         caption=f"CAT-score (Chen et al. 2022) by layer: high means that tokens which attend "
         f"strongly to each other stand close in the {structure}. The ceiling is what perfect "
-        f"attention would have, since many distances are equal; the dashed line is chance."
+        "attention would have, since many distances are equal; attention to neighbours in the text "
+        "alone, this package's own baseline, must be passed to speak of structure; the dashed line "
+        "is chance."
         f"{extension}",
         source=source,
     )
@@ -57,7 +59,7 @@ def add_code(report: Report, found: CatScores, *, source: str, prose: bool = Fal
 
 def scores_chart(found: CatScores) -> Any:
     """Scores and ceilings by layer, and chance as a dashed line."""
-    series = {SCORE: found.scores, CEILING: found.ceilings}
+    series = {SCORE: found.scores, CEILING: found.ceilings, NEIGHBOURS: found.neighbours}
     order = list(series)
     rows = [
         {"series": name, "layer": layer, "score": value}
@@ -71,10 +73,10 @@ def scores_chart(found: CatScores) -> Any:
         color=alt.Color("series:N", sort=order, scale=alt.Scale(domain=order)),
         tooltip=["series:N", "layer:Q", alt.Tooltip("score:Q", format=".3f")],
     )
-    shapes = alt.Scale(domain=order, range=["circle", "diamond"])
+    shapes = alt.Scale(domain=order, range=["circle", "diamond", "square"])
     chance = alt.Chart(alt.Data(values=[{"score": found.chance}])).encode(y="score:Q")
-    label = chance.mark_text(align="right", baseline="bottom", dy=-4).encode(
-        x=alt.value("width"), text=alt.value(f"chance {found.chance:.3f}")
+    label = chance.mark_text(align="left", baseline="top", dx=6, dy=5).encode(
+        x=alt.value(0), text=alt.value(f"chance {found.chance:.3f}")
     )
     return alt.layer(
         base.mark_line(),
@@ -92,9 +94,12 @@ def _summary(found: CatScores, structure: str) -> str:
         return "No sample has tokens enough to be scored."
     best, score = max(known, key=lambda pair: pair[1])
     above = sum(score > found.chance for _, score in known)
+    beyond = int((found.scores > found.neighbours).sum())
     return (
         f"Attention follows the {structure} best in layer {best}, with a CAT-score of "
-        f"{score:.3f} where chance is {found.chance:.3f} and perfect attention would have "
-        f"{found.ceilings[best - 1]:.3f}. {above} of {len(known)} layers are above chance; "
+        f"{score:.3f} where chance is {found.chance:.3f}, attention to neighbours in the text "
+        f"{found.neighbours[best - 1]:.3f}, and perfect attention would have "
+        f"{found.ceilings[best - 1]:.3f}. {above} of {len(known)} layers are above chance, "
+        f"{beyond} above neighbours; "
         f"{int(found.samples.max()):,} samples were scored."
     )

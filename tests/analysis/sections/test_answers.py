@@ -41,6 +41,8 @@ def test_one_question(energy: Language, nlp: Language, tmp_path: Path) -> None:
     assert len(rows) == 2 * 3 * len(found.tokens)  # networks and layers
     roles = [row["role"] for row in rows[: len(found.tokens)]]
     assert sorted(roles) == sorted(found.roles)
+    labels = [row["label"] for row in rows if row["label"] is not None]
+    assert labels == ["light energy"] * 2 * 3
     radius = np.mean([row["x"] ** 2 + row["y"] ** 2 for row in rows[: len(found.tokens)]])
     assert radius == pytest.approx(1.0, abs=0.01)
     curves = {

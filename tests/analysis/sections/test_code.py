@@ -17,6 +17,7 @@ def scores(*values: float) -> CatScores:
     return CatScores(
         scores=np.array(values),
         ceilings=np.full(len(values), 0.8),
+        neighbours=np.full(len(values), 0.25),
         chance=1 / 7,
         samples=np.array([0 if math.isnan(value) else 12 for value in values]),
         types=({"(": 0.4, "identifier": 0.3}, {")": 0.5}, {"=": 0.25}),
@@ -28,8 +29,11 @@ def test_scores(tmp_path: Path) -> None:
     add_code(report, scores(0.1, 0.3, math.nan), source="s")
     add_code(report, scores(0.1, 0.3, 0.2), source="s", prose=True)
     html = report.save(tmp_path).read_text(encoding="utf-8")
-    assert "best in layer 2, with a CAT-score of 0.300 where chance is 0.143" in html
-    assert "1 of 2 layers are above chance; 12 samples were scored" in html
+    assert (
+        "best in layer 2, with a CAT-score of 0.300 where chance is 0.143, attention to neighbours"
+        in html
+    )
+    assert "1 of 2 layers are above chance, 1 above neighbours; 12 samples were scored" in html
     assert "own extension" in report._record["charts"]["cat-prose"]["caption"]
     assert "own extension" not in report._record["charts"]["cat-code"]["caption"]
     rows = report._record["charts"]["cat-code"]["rows"]
