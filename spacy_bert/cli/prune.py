@@ -48,7 +48,7 @@ def prune(
     """Cut the attention heads out of a pipeline that matter least to one of its components.
 
     The importance of a head is the mean over Docs of |dL/d gate| (Michel et al. 2019). Whatever
-    else reads the encoder loses the heads too. The time is that of encoder and component alone.
+    else reads the encoder loses the heads too. The speed is that of encoder and component alone.
 
     Example: python -m spacy bert prune model/model-best dev.spacy pruned --keep 0.5
 
@@ -109,7 +109,7 @@ def _echo(done: Pruned) -> None:
             f"{before.quality.log_likelihood:.3f}",
             f"{after.quality.log_likelihood:.3f}",
         ],
-        ["seconds", f"{before.seconds:.3f}", f"{after.seconds:.3f}"],
+        ["Docs a second", f"{before.docs_per_second:,.1f}", f"{after.docs_per_second:,.1f}"],
     ]
     header = [done.component, "before", "after"]
     typer.echo(table(rows, header=header, divider=True, aligns=["l", "r", "r"]).strip("\n"))

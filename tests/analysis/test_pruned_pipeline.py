@@ -17,11 +17,12 @@ from spacy_bert.analysis.gates import gated, with_gates
 from spacy_bert.analysis.head_pruning import Heads
 from spacy_bert.analysis.pruned_pipeline import (
     count_parameters,
-    prediction_seconds,
     prune,
     prune_pipeline,
+    speeds,
 )
 from spacy_bert.analysis.task_head import TaskHead
+from spacy_bert.bert.pruning import prune_heads
 from spacy_bert.models.optimizer import build_adamw
 from spacy_bert.pipeline.from_hf import read_hf
 from spacy_bert.pipeline.to_hf import to_hf
@@ -100,10 +101,16 @@ def test_refuses_kept_features(checkpoint: Path) -> None:
             prune_pipeline(nlp, {0: [0]}, component)
 
 
-def test_times_the_component(checkpoint: Path) -> None:
+def test_networks_take_turns(checkpoint: Path) -> None:
     one = task("exclusive", checkpoint)
+    head = TaskHead.find(copied(one.nlp))
+    whole = head.shim.network
+    networks = [whole, prune_heads(whole, {0: [0, 1], 1: [0, 1]})]
     docs = [example.predicted for example in one.examples]
-    assert 0.0 < prediction_seconds(one.nlp, docs) < 10.0
+    found = speeds(head, docs, networks, repeats=2)
+    assert len(found) == 2
+    assert all(speed > 0 for speed in found)
+    assert head.shim.network is networks[-1]
 
 
 def test_prunes_the_share_and_says_what_that_changed(checkpoint: Path) -> None:

@@ -36,7 +36,7 @@ def test_writes_a_smaller_pipeline(saved: tuple[Path, Path], tmp_path: Path) -> 
     assert lines["heads"] == ["4", "2"]
     before, after = (int(cell.replace(",", "")) for cell in lines["parameters"])
     assert before - after == 2 * 64 * (3 * 128 + 3 + 128)
-    assert all(float(cell) > 0 for cell in lines["seconds"])
+    assert all(float(cell.replace(",", "")) > 0 for cell in lines["Docs"][2:])
     nlp = spacy.load(tmp_path / "out")
     network = encoder_shim(nlp.get_pipe("bert").model).network
     assert sum(p.numel() for p in network.parameters()) == after

@@ -58,8 +58,8 @@ def add_heads(report: Report, found: HeadStudy, *, source: str, key: str = "head
     report.table(
         f"{key}-pruned",
         _conditions(found.pruned),
-        caption="The pipeline before and after heads were cut out for good; a high score and few "
-        "seconds are good.",
+        caption="The pipeline before and after heads were cut out for good; a high score and "
+        "many Docs a second are good.",
         source=source,
     )
 
@@ -172,10 +172,11 @@ def _about_curve(found: PruningCurve) -> str:
 
 def _about_pruned(found: Pruned) -> str:
     before, after = found.before, found.after
+    faster = after.docs_per_second / before.docs_per_second
     return (
         f"Of {before.heads} heads {after.heads} were kept, which takes "
         f"{1 - after.parameters / before.parameters:.1%} of the encoder's parameters away; encoder "
-        f"and head then read the data {before.seconds / after.seconds:.2f} times as fast."
+        f"and head then read {faster:.2f} times as many Docs a second."
     )
 
 
@@ -187,7 +188,7 @@ def _conditions(found: Pruned) -> list[dict[str, object]]:
             "parameters": each.parameters,
             each.quality.metric: each.quality.score,
             "log-likelihood (nats)": each.quality.log_likelihood,
-            "seconds": each.seconds,
+            "Docs a second": each.docs_per_second,
         }
         for name, each in (("before", found.before), ("after", found.after))
     ]

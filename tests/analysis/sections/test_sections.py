@@ -68,8 +68,8 @@ def study() -> HeadStudy:
         pruned=Pruned(
             component="bert_textcat",
             heads={1: [0, 1]},
-            before=Condition(heads=5, parameters=1000, quality=quality, seconds=3.0),
-            after=Condition(heads=3, parameters=750, quality=after, seconds=2.0),
+            before=Condition(heads=5, parameters=1000, quality=quality, docs_per_second=20.0),
+            after=Condition(heads=3, parameters=750, quality=after, docs_per_second=30.0),
         ),
     )
 
@@ -84,7 +84,7 @@ def test_heads(report: Report, tmp_path: Path) -> None:
     assert "closed it is 0.890 by importance and 0.750 at random" in html
     assert "closed it is 0.850 by importance and 0.550 at random" in html
     assert "25.0% of the encoder" in html
-    assert "1.50 times as fast" in html
+    assert "1.50 times as many" in html
     assert len(record["charts"]["heads-importance"]["rows"]) == 5  # one is pruned
     assert [row["heads"] for row in record["tables"]["heads-pruned"]["rows"]] == [5, 3]
 
