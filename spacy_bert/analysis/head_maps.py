@@ -44,12 +44,15 @@ def kept_heads(nlp: Language, component: str | None = None) -> np.ndarray:
     """Which heads of the encoder are there still, (layers, heads) bool; False of pruned ones.
 
     Raises:
-        ValueError: If there is no encoder of spacy_bert's, or several and none is named.
+        ValueError: If there is no encoder of spacy_bert's, several and none is named, or no head
+            is left.
     """
     config = find_shim(nlp, component).network.config
     kept = np.zeros((config.num_hidden_layers, config.num_attention_heads), dtype=bool)
     for layer, row in enumerate(kept):
         row[config.kept_heads(layer)] = True
+    if not kept.any():
+        raise ValueError("all heads of the encoder are pruned: there is none to look at")
     return kept
 
 

@@ -106,5 +106,7 @@ def test_pruned_heads_are_left_out(checkpoint: Path, nlp: Language) -> None:
     assert found.merges.shape == (2, 4)
     with pytest.raises(ValueError, match="1 heads left: two at least"):
         head_distances(pruned(checkpoint, {0: [1], 1: [0, 1]}), docs)
+    with pytest.raises(ValueError, match="all heads of the encoder are pruned"):
+        head_distances(pruned(checkpoint, {0: [0, 1], 1: [0, 1]}), docs)
     with pytest.raises(ValueError, match="clusters must be at least 1, got 0"):
         head_distances(nlp, docs, clusters=0)

@@ -179,20 +179,23 @@ def sep_chart(found: AttentionPatterns) -> Any:
         {
             "layer": layer,
             "head": head_name(layer, head),
-            "from [SEP]": float(found.sep_to_sep[layer, head]),
-            "from others": float(found.other_to_sep[layer, head]),
+            "itself": float(found.sep_to_sep[layer, head]),
+            "others": float(found.other_to_sep[layer, head]),
         }
         for layer, head in np.argwhere(~np.isnan(found.sep_to_sep)).tolist()
     ]
-    share = {"scale": alt.Scale(domain=[0, 1]), "axis": alt.Axis(format=".0%")}
+    share = {"scale": alt.Scale(domain=[0, 1]), "axis": alt.Axis(format=".0%", tickCount=5)}
     return (
         alt.Chart(alt.Data(values=rows))
         .mark_text(fontWeight="bold")
         .encode(
-            x=alt.X("from others:Q", title="from other pieces to [SEP]", **share),
-            y=alt.Y("from [SEP]:Q", title="from [SEP] to [SEP]", **share),
+            x=alt.X("others:Q", title="from other pieces to [SEP]", **share),
+            y=alt.Y("itself:Q", title="from [SEP] to [SEP]", **share),
             text="layer:N",
-            tooltip=["head:N", *(alt.Tooltip(f"{n}:Q", format=".3f") for n in list(rows[0])[2:])],
+            tooltip=[
+                "head:N",
+                *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("itself", "others")),
+            ],
         )
         .properties(width="container", height=320)
     )
@@ -249,10 +252,12 @@ def map_chart(found: HeadDistances, labels: np.ndarray | None = None) -> Any:
     ]
     there = [label for label in _LABELS if any(row["label"] == label for row in rows)]
     shapes = [_SHAPES[_LABELS.index(label)] for label in there]
-    plain = alt.Axis(labels=False, ticks=False, title=None)
+    plain = alt.Axis(labels=False, ticks=False, grid=False, domain=False, title=None)
+    reach = 1.1 * float(np.abs(found.positions).max())  # one scale for both: it is a map
+    scale = alt.Scale(domain=[-reach, reach], nice=False)
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("x:Q", axis=plain, scale=alt.Scale(zero=False, nice=False, padding=16)),
-        y=alt.Y("y:Q", axis=plain, scale=alt.Scale(zero=False, nice=False, padding=16)),
+        x=alt.X("x:Q", axis=plain, scale=scale),
+        y=alt.Y("y:Q", axis=plain, scale=scale),
         tooltip=["head:N", "label:N", "cluster:O"],
     )
     points = base.mark_point(opacity=0.75, size=110).encode(
@@ -262,4 +267,4 @@ def map_chart(found: HeadDistances, labels: np.ndarray | None = None) -> Any:
     if labels is None:
         points = base.mark_point(opacity=0.75, size=110)
     numbers = base.mark_text(dx=9, dy=-7, fontSize=10).encode(text="layer:N")
-    return alt.layer(points, numbers).properties(width="container", height=460)
+    return alt.layer(points, numbers).properties(width=560, height=560)

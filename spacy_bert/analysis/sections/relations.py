@@ -187,7 +187,12 @@ def relations_chart(scores: Sequence[RelationScore], *, title: str) -> Any:
         .encode(
             y=alt.Y("relation:N", sort=[score.relation for score in order], title=None),
             yOffset=alt.YOffset("by:N", scale=scale),
-            x=alt.X("score:Q", title=title, scale=alt.Scale(domain=[0, 1])),
+            x=alt.X(
+                "score:Q",
+                title=title,
+                scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(format=".1f", tickCount=5),
+            ),
             color=alt.Color("by:N", scale=scale),
             tooltip=["relation:N", "by:N", alt.Tooltip("score:Q", format=".3f")],
         )

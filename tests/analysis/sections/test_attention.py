@@ -28,6 +28,8 @@ def saved(report: Report, folder: Path) -> dict[str, Any]:
             assert found["source"] == SOURCE, name
             assert found["caption"].endswith("."), name
             assert found["rows"], name
+    for name, chart in record["charts"].items():  # Vega would read such a name as a path
+        assert not any(set("[].") & set(field) for row in chart["rows"] for field in row), name
     return record
 
 
