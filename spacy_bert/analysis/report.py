@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from html import escape
 from importlib.metadata import version
 from importlib.resources import files
@@ -35,7 +36,6 @@ from spacy_bert.files import replacing
 
 PNG_WIDTH = 720  # of a chart that takes its container's width, in CSS pixels
 PNG_SCALE = 2
-_VEGA = "window.vegaEmbed = vegaEmbed;"  # what the bundle shows to the page
 _WITH_FILES = ("charts", "pictures", "galleries")  # whose names are those of files
 
 
@@ -242,7 +242,7 @@ class Report:
         Args:
             beside: Whether it may say that the charts' PNG files stand beside it.
         """
-        bundle = vl_convert.javascript_bundle(_VEGA) if self._charts else ""
+        bundle = _vega() if self._charts else ""
         themes = {theme: vega_config(theme) for theme in ("light", "dark")}
         data = json.dumps({"charts": self._charts, "themes": themes}, allow_nan=False)
         template = Template(files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
@@ -252,9 +252,9 @@ class Report:
             body="\n".join(self._blocks),
             drawing_css=drawing_css() if self._drawings else "",
             script_note=_script_note(beside) if self._charts else "",
-            # Neither may end its script element, whatever its strings hold.
+            # It may not end its script element, whatever its strings hold.
             data=data.replace("<", "\\u003c"),
-            bundle=bundle.replace("</script", "<\\/script"),
+            bundle=bundle,
             version=version("spacy-bert"),
         )
 
@@ -288,6 +288,13 @@ class Report:
         if any(name in self._record[kind] for kind in kinds):
             raise ValueError(f"{name!r}: the report has it already; choose another name")
         return name
+
+
+@cache
+def _vega() -> str:
+    """Vega as a script that does not end its element; to bundle it takes seconds."""
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return bundle.replace("</script", "<\\/script")
 
 
 def _spec(chart: Any) -> dict[str, Any]:

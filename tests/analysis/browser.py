@@ -40,17 +40,13 @@ class Browser:
         assert CHROMIUM is not None
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
-        # The browser reads from descriptor 3 and writes to 4.
+        # The browser reads from descriptor 3 and writes to 4, where a shell puts them.
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (theirs_in, theirs_out)]
-
-        def place() -> None:
-            for target, end in zip((3, 4), ends, strict=True):
-                os.dup2(end, target)
-
+        start = f'exec "$@" 3<&{ends[0]} 4>&{ends[1]}'
+        flags = [*_FLAGS, f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(
-            [CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
-            close_fds=False,
-            preexec_fn=place,
+            ["bash", "-c", start, "bash", CHROMIUM, *flags],
+            pass_fds=ends,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

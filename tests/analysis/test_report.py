@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from spacy_bert.analysis.report import PNG_SCALE, PNG_WIDTH, Report
+from spacy_bert.analysis.svg import Drawing, label
 from spacy_bert.analysis.theme import vega_config
 
 EVIL = "</script><script>alert('x')</script><b>&"
@@ -20,6 +21,10 @@ def points(width: object = "container") -> alt.Chart:
     encoding = {"x": "x:Q", "y": "y:Q", "color": "name:N"}
     chart = alt.Chart(alt.Data(values=rows)).mark_point().encode(**encoding)
     return chart.properties(width=width, height=100)
+
+
+def drawing(text: str = "hello") -> Drawing:
+    return Drawing(label(10, 20, text), 120, 40, f"A word: {text}")
 
 
 class Page(HTMLParser):
@@ -57,12 +62,20 @@ def test_everything_is_escaped() -> None:
     assert len(page.scripts) == 3
     assert [tag for tag, _ in page.tags].count("b") == 0
     assert page.text.count(EVIL) == 14
+    report.picture("p", drawing(EVIL), caption=EVIL, source=EVIL)
+    report.gallery("g", {EVIL: drawing(EVIL), "d": points()}, caption=EVIL, source=EVIL)
+    page = Page(report.to_html())
+    assert len(page.scripts) == 3
+    assert [tag for tag, _ in page.tags].count("b") == 0
+    assert page.text.count(EVIL) == 14 + 3 + 5
+    data = json.loads(page.scripts[0])
     data = json.loads(page.scripts[0])
     assert data["charts"]["c"]["data"]["values"][0]["name"] == EVIL
 
 
 def test_the_page_loads_nothing() -> None:
-    page = Page(Report("T").chart("c", points(), caption="C").to_html())
+    report = Report("T").chart("c", points(), caption="C").picture("p", drawing(), caption="P")
+    page = Page(report.gallery("g", {"a": drawing(), "b": points()}, caption="G").to_html())
     for tag, attributes in page.tags:
         assert tag not in {"link", "img", "iframe"}
         assert "src" not in attributes
@@ -96,6 +109,15 @@ def test_names() -> None:
             report.chart(name, points(), caption="C")
     with pytest.raises(ValueError, match="no rows"):
         report.table("empty", [], caption="C")
+    with pytest.raises(ValueError, match="no pictures"):
+        report.gallery("none", {}, caption="C")
+    # Charts, pictures and galleries share their names with files.
+    report.picture("p", drawing(), caption="C").gallery("g", {"a": drawing()}, caption="C")
+    for name in ("t", "p", "g"):
+        for add in (report.picture, report.gallery):
+            with pytest.raises(ValueError, match="has it already"):
+                add(name, drawing(), caption="C")
+    report.table("p", [{"a": 1}], caption="C")
 
 
 def test_save(tmp_path: Path) -> None:
@@ -113,6 +135,42 @@ def test_save(tmp_path: Path) -> None:
     png = (page.parent / "c.png").read_bytes()
     assert png.startswith(b"\x89PNG")
     assert int.from_bytes(png[16:20], "big") >= PNG_WIDTH * PNG_SCALE
+
+
+def test_pictures_and_galleries(tmp_path: Path) -> None:
+    report = Report("T").picture("p", drawing("alone"), caption="P", source="here")
+    items = {"one": drawing("first"), "two": points(), "three": drawing("third")}
+    page = report.gallery("g", items, caption="G").save(tmp_path)
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    both = {"p.svg", "p.png", "g/1.svg", "g/1.png", "g/3.svg"}
+    assert found == {"index.html", "report.json", *both}
+    assert "third" in (tmp_path / "g" / "3.svg").read_text(encoding="utf-8")
+    assert (tmp_path / "g" / "1.png").read_bytes() == drawing("first").to_png()
+    assert report.to_png("g/2", "dark").startswith(b"\x89PNG")
+    record = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert record["pictures"]["p"]["description"] == "A word: alone"
+    kept = record["galleries"]["g"]["items"]
+    assert [item["label"] for item in kept] == list(items)
+    assert kept[1]["rows"][1] == {"x": 2, "y": 1.0, "name": "b"}
+    # The first is seen without a script, the control with one.
+    html = page.read_text(encoding="utf-8")
+    shown = [dict(attributes) for tag, attributes in Page(html).tags if tag == "div"]
+    assert ["hidden" in a for a in shown if a.get("class") == "item"] == [False, True, True]
+    assert ["hidden" in a for a in shown if a.get("class") == "choice"] == [True]
+    assert html.count(".bert-drawing .w10") == 2  # once for light, once for dark
+
+
+def test_one_page_alone(tmp_path: Path) -> None:
+    report = Report("T").chart("c", points(), caption="C")
+    path = report.save_page(tmp_path / "deep" / "report.html")
+    assert [each.name for each in path.parent.iterdir()] == ["report.html"]
+    page, beside = path.read_text(encoding="utf-8"), report.to_html(beside=True)
+    assert "beside this page" not in page
+    assert page.count("noscript") == beside.count("noscript") == 2
+    assert beside.count("beside this page") == 1
+    assert "noscript" not in Report("T").picture("p", drawing(), caption="P").to_html()
+    with pytest.raises(ValueError, match="is a directory; name a file"):
+        report.save_page(tmp_path)
 
 
 def test_light_and_dark_differ_in_colour_alone() -> None:
