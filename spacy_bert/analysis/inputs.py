@@ -44,6 +44,24 @@ def load_pipeline(model: str) -> Language:
     return spacy.load(model)
 
 
+def load_named(models: Iterable[str]) -> dict[str, Language]:
+    """Pipelines by name.
+
+    Args:
+        models: `NAME=MODEL` each, the model as for `load_pipeline`.
+
+    Raises:
+        ValueError: If one has another form, a name comes twice, or there is no such model.
+    """
+    found: dict[str, Language] = {}
+    for each in models:
+        name, _, model = each.partition("=")
+        if not name or not model or name in found:
+            raise ValueError(f"{each!r}: give NAME=MODEL, each name once")
+        found[name] = load_pipeline(model)
+    return found
+
+
 def read_docs(nlp: Language, file: Path, *, limit: int | None = None) -> list[Doc]:
     """Docs as they are in a file, with what is annotated there.
 

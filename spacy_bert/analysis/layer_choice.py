@@ -13,6 +13,11 @@ from spacy_bert.analysis.geometry import NEIGHBOURS, Geometry, layer_geometry, s
 from spacy_bert.analysis.token_vectors import TokenVectors
 
 POINTS = 10_000
+LABELS: dict[str, Callable[[Token], str]] = {
+    "pos": lambda token: token.pos_,
+    "tag": lambda token: token.tag_,
+    "dep": lambda token: token.dep_,
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,6 +82,17 @@ def token_geometry(
         rows, _ = vectors.spans([(number, place, place + 1) for number, place, _ in drawn])
     labels = None if label is None else np.array([each for *_, each in drawn])
     return layer_geometry(list(rows.transpose(1, 0, 2)), labels, k=k)
+
+
+def find_label(name: str) -> Callable[[Token], str]:
+    """The class of a token by its name: "pos", "tag" or "dep".
+
+    Raises:
+        ValueError: If there is no such class.
+    """
+    if name not in LABELS:
+        raise ValueError(f"unknown label {name!r}: there are {', '.join(LABELS)}")
+    return LABELS[name]
 
 
 def suggest_layer(

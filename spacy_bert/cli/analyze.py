@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from spacy_bert.cli.analyze_layers import (
+    compare,
+    geometry,
+    pipeline,
+    probe,
+    stitch,
+    structure,
+)
 from spacy_bert.cli.errors import one_line_errors
-from spacy_bert.cli.report import print_table
-
-if TYPE_CHECKING:
-    from spacy_bert.analysis.look_inside import Look
-    from spacy_bert.analysis.report import Report
+from spacy_bert.cli.looking import (
+    Component,
+    Data,
+    Gpu,
+    Limit,
+    Model,
+    Page,
+    echo,
+    looking,
+    require_page,
+)
 
 analyze = typer.Typer(
     name="analyze",
@@ -27,47 +39,6 @@ analyze = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-Model = Annotated[str, typer.Argument(help="A pipeline, or the checkpoint of a BERT.")]
-Data = Annotated[Path, typer.Argument(help=".spacy, .conllu, .json (SQuAD) or .txt.")]
-Component = Annotated[
-    str | None, typer.Option(help="The component that is meant, if there are several.")
-]
-Limit = Annotated[int | None, typer.Option(help="Docs at most, from the first.  [all]")]
-Page = Annotated[Path | None, typer.Option("--report", help="HTML file to write.")]
-Gpu = Annotated[int, typer.Option(help="GPU; -1: CPU.")]
-
-
-@contextmanager
-def _looking(
-    model: str, data: Path | str, page: Path | None, component: str | None, gpu_id: int, title: str
-) -> Iterator[Look]:
-    """What every command does before and after."""
-    from thinc.api import require_gpu
-    from tqdm import tqdm
-
-    from spacy_bert.analysis.inputs import load_pipeline
-    from spacy_bert.analysis.look_inside import Look
-    from spacy_bert.analysis.report import Report
-
-    with one_line_errors():
-        if page is not None and page.suffix != ".html":
-            raise ValueError(f"{page}: the report is a page; let its name end in .html")
-        if gpu_id >= 0:
-            require_gpu(gpu_id)
-        report = Report(f"spacy_bert: {title}", f"{model} on {data}")
-        with tqdm(unit="step", disable=None, dynamic_ncols=True) as bar:
-            yield Look(
-                report=report,
-                nlp=load_pipeline(model),
-                source=f"{model} on {data}",
-                component=component,
-                progress=bar.update,
-            )
-        _echo(report)
-        if page is not None:
-            report.save_page(page)
-            typer.echo(f"\nReport: {page}")
 
 
 @analyze.command("attention", no_args_is_help=True)
@@ -83,7 +54,7 @@ def attention(
 
     Example: python -m spacy bert analyze attention bert-base texts.txt --report attention.html
     """
-    with _looking(model, data, report, component, gpu_id, "what attention looks at") as look:
+    with looking(model, data, report, component, gpu_id, "what attention looks at") as look:
         from spacy_bert.analysis.inputs import read_docs
         from spacy_bert.analysis.look_inside import look_at_attention
 
@@ -111,7 +82,7 @@ def relations(
 
     Example: python -m spacy bert analyze relations bert-base en_ewt-ud-dev.conllu --parser
     """
-    with _looking(model, data, report, component, gpu_id, "heads as parsers") as look:
+    with looking(model, data, report, component, gpu_id, "heads as parsers") as look:
         from spacy_bert.analysis.inputs import read_docs
         from spacy_bert.analysis.look_inside import look_at_relations
 
@@ -132,7 +103,7 @@ def coreference(
 
     Example: python -m spacy bert analyze coreference bert-base clusters.spacy
     """
-    with _looking(model, data, report, component, gpu_id, "heads and antecedents") as look:
+    with looking(model, data, report, component, gpu_id, "heads and antecedents") as look:
         from spacy_bert.analysis.inputs import read_docs
         from spacy_bert.analysis.look_inside import look_at_coreference
 
@@ -156,7 +127,7 @@ def heads(
 
     Example: python -m spacy bert analyze heads model/model-best dev.spacy --report heads.html
     """
-    with _looking(model, data, report, component, gpu_id, "which heads are needed") as look:
+    with looking(model, data, report, component, gpu_id, "which heads are needed") as look:
         from spacy_bert.analysis.inputs import read_examples
         from spacy_bert.analysis.look_inside import look_at_heads
 
@@ -179,7 +150,7 @@ def words(
 
     Example: python -m spacy bert analyze words model/model-best dev.spacy --limit 50
     """
-    with _looking(model, data, report, component, gpu_id, "which words decide") as look:
+    with looking(model, data, report, component, gpu_id, "which words decide") as look:
         from spacy_bert.analysis.inputs import read_examples
         from spacy_bert.analysis.look_inside import look_at_words
 
@@ -199,7 +170,7 @@ def explanations(
 
     Example: python -m spacy bert analyze explanations model/model-best dev.spacy
     """
-    with _looking(model, data, report, component, gpu_id, "does attention explain") as look:
+    with looking(model, data, report, component, gpu_id, "does attention explain") as look:
         from spacy_bert.analysis.inputs import read_examples
         from spacy_bert.analysis.look_inside import look_at_explanations
 
@@ -220,7 +191,7 @@ def pairs(
 
     Example: python -m spacy bert analyze pairs model/model-best dev.spacy
     """
-    with _looking(model, data, report, component, gpu_id, "attention in pairs") as look:
+    with looking(model, data, report, component, gpu_id, "attention in pairs") as look:
         from spacy_bert.analysis.inputs import read_examples
         from spacy_bert.analysis.look_inside import look_at_pairs
 
@@ -243,7 +214,7 @@ def answers(
 
     Example: python -m spacy bert analyze answers qa/model-best dev-v1.1.json --before bert-base
     """
-    with _looking(model, data, report, component, gpu_id, "how BERT answers") as look:
+    with looking(model, data, report, component, gpu_id, "how BERT answers") as look:
         from spacy_bert.analysis.inputs import load_pipeline, read_examples
         from spacy_bert.analysis.look_inside import look_at_answers
 
@@ -267,7 +238,7 @@ def code(
     Example: python -m spacy bert analyze code codebert src --report code.html
     """
     title = "attention and the structure of code"
-    with _looking(model, str(sources[0]), report, component, gpu_id, title) as look:
+    with looking(model, str(sources[0]), report, component, gpu_id, title) as look:
         from spacy_bert.analysis.inputs import read_functions
         from spacy_bert.analysis.look_inside import look_at_code
 
@@ -286,7 +257,7 @@ def trace(
 
     Example: python -m spacy bert analyze trace bert-base "Time flies." --report trace.html
     """
-    with _looking(model, f"“{text[:40]}”", report, component, gpu_id, "attention") as look:
+    with looking(model, f"“{text[:40]}”", report, component, gpu_id, "attention") as look:
         from spacy_bert.analysis.look_inside import look_at_doc
         from spacy_bert.models.segments import join
 
@@ -323,8 +294,7 @@ def everything(
         from spacy_bert.analysis.look_inside import Look, look_at_all, look_at_code
         from spacy_bert.analysis.report import Report
 
-        if page.suffix != ".html":
-            raise ValueError(f"{page}: the report is a page; let its name end in .html")
+        require_page(page)
         if gpu_id >= 0:
             require_gpu(gpu_id)
         other = None if before is None else load_pipeline(before)
@@ -340,7 +310,7 @@ def everything(
             if codes:
                 report.part("Python code", "code")
                 look_at_code(look, read_functions(codes, limit=limit))
-        _echo(report)
+        echo(report)
         report.save_page(page)
         typer.echo(f"\nReport: {page}")
 
@@ -355,9 +325,5 @@ def _read_part(part: str) -> tuple[str, str, Path]:
     return name, model, Path(data)
 
 
-def _echo(report: Report) -> None:
-    for said in report.said:
-        if isinstance(said, str):
-            typer.echo(said)
-        else:
-            print_table("", said)
+for command in (probe, pipeline, structure, compare, stitch, geometry):
+    analyze.command(command.__name__, no_args_is_help=True)(command)

@@ -1,0 +1,234 @@
+"""The analyses of layers one by one, from pipelines and Docs to the sections of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from spacy.language import Language
+from spacy.tokens import Doc, Token
+from spacy.training import Example
+
+from spacy_bert.analysis.agreement import find_agreement, probe_agreement
+from spacy_bert.analysis.inside import find_shim
+from spacy_bert.analysis.layer_choice import token_geometry
+from spacy_bert.analysis.layer_similarity import layer_similarity
+from spacy_bert.analysis.look_inside import Look
+from spacy_bert.analysis.minimal_pairs import MaskedScorer, MinimalPair, minimal_pairs
+from spacy_bert.analysis.phrases import phrase_clusters
+from spacy_bert.analysis.probe_tasks import ProbeTask
+from spacy_bert.analysis.probing import ProbeRecipe, probe
+from spacy_bert.analysis.sections.geometry import add_geometry
+from spacy_bert.analysis.sections.probing import add_classical_pipeline, add_probing
+from spacy_bert.analysis.sections.similarity import add_similarity, add_stitching
+from spacy_bert.analysis.sections.structure import (
+    add_agreement,
+    add_decompositions,
+    add_minimal_pairs,
+    add_phrases,
+    add_sentences,
+)
+from spacy_bert.analysis.sentence_probes import (
+    probe_sentences,
+    sentence_vectors,
+    split_targets,
+)
+from spacy_bert.analysis.sentence_tasks import SENTENCE_TASKS, derive
+from spacy_bert.analysis.stitching import StitchRecipe, stitch_models
+from spacy_bert.analysis.tensor_products import SCHEMES, Decomposition, decompose
+
+OWN = "this encoder"
+
+
+def look_at_probes(
+    look: Look,
+    train: Sequence[Doc],
+    dev: Sequence[Doc],
+    task: ProbeTask,
+    *,
+    others: Mapping[str, Language] | None = None,
+    recipe: ProbeRecipe | None = None,
+) -> None:
+    """What probes find in each layer, of this encoder and of others beside it."""
+    found = {
+        name: probe(
+            nlp,
+            train,
+            dev,
+            task,
+            component=look.component if nlp is look.nlp else None,
+            recipe=recipe,
+            progress=look.progress,
+        )
+        for name, nlp in {OWN: look.nlp, **(others or {})}.items()
+    }
+    add_probing(look.report, found, source=look.source)
+
+
+def look_at_pipeline(
+    look: Look,
+    train: Sequence[Doc],
+    dev: Sequence[Doc],
+    tasks: Sequence[ProbeTask],
+    *,
+    recipe: ProbeRecipe | None = None,
+) -> None:
+    """Where in the stack each of several tasks is solved (Tenney et al. 2019)."""
+    found = [
+        probe(
+            look.nlp,
+            train,
+            dev,
+            task,
+            component=look.component,
+            recipe=recipe,
+            progress=look.progress,
+        )
+        for task in tasks
+    ]
+    add_classical_pipeline(look.report, found, source=look.source)
+
+
+def look_at_structure(
+    look: Look, docs: Sequence[Doc], *, test: Sequence[Doc] | None = None
+) -> None:
+    """Phrases, sentences, agreement and roles: all that the annotation of the Docs allows.
+
+    Args:
+        look: Where to look.
+        docs: With phrases in `doc.ents`, or trees, tags and morphology.
+        test: Sentences on which agreement is scored; by default every fifth of `docs`.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    has_trees = all(doc.has_annotation("DEP") for doc in docs)
+    if any(doc.ents for doc in docs):
+        look_at_phrases(look, docs)
+    elif not has_trees:
+        raise ValueError("the Docs have neither phrases in doc.ents nor trees: give annotated ones")
+    if has_trees:
+        look_at_sentences(look, docs)
+        train = docs if test is not None else [doc for i, doc in enumerate(docs) if i % 5]
+        look_at_agreement(look, train, docs[::5] if test is None else test)
+        depth = find_shim(look.nlp, look.component).network.config.num_hidden_layers
+        look_at_roles(look, docs, sorted({1, (depth + 1) // 2, depth}))
+
+
+def look_at_phrases(look: Look, docs: Sequence[Doc]) -> None:
+    """Whether phrases, as they stand in `doc.ents`, cluster by their kinds."""
+    found = phrase_clusters(look.nlp, docs, component=look.component, progress=look.progress)
+    add_phrases(look.report, found, source=look.source)
+
+
+def look_at_sentences(look: Look, docs: Sequence[Doc]) -> None:
+    """What each layer knows about whole sentences, asked ten ways, from a treebank."""
+    found = {}
+    for name in SENTENCE_TASKS:
+        try:
+            targets = derive(name, docs)
+        except ValueError:  # this treebank has nothing to ask
+            continue
+        vectors = sentence_vectors(
+            look.nlp,
+            [target.doc for target in targets],
+            component=look.component,
+            progress=look.progress,
+        )
+        labels = [target.label for target in targets]
+        found[name] = probe_sentences(vectors, labels, split_targets(targets))
+    if not found:
+        raise ValueError("the sentences give none of the ten tasks: give a treebank (.conllu)")
+    add_sentences(look.report, found, source=look.source)
+
+
+def look_at_agreement(look: Look, train: Sequence[Doc], test: Sequence[Doc]) -> None:
+    """Whether the vector of a verb tells the number of its subject, across attractors."""
+    known, asked = list(find_agreement(train)), list(find_agreement(test))
+    found = probe_agreement(
+        look.nlp, known, asked, component=look.component, progress=look.progress
+    )
+    add_agreement(look.report, found, source=look.source)
+
+
+def look_at_roles(look: Look, docs: Sequence[Doc], layers: Sequence[int]) -> None:
+    """Which roles of words explain the vectors of sentences in some layers."""
+    vectors = sentence_vectors(look.nlp, docs, component=look.component, progress=look.progress)
+    found: dict[str, dict[int, Decomposition]] = {
+        name: {layer: decompose(docs, vectors[:, layer], roles) for layer in layers}
+        for name, roles in SCHEMES.items()
+    }
+    add_decompositions(look.report, found, source=look.source)
+
+
+def look_at_pairs_of_sentences(
+    look: Look, checkpoint: str | Path, pairs: Sequence[MinimalPair]
+) -> None:
+    """Whether a masked language model holds the right sentence for the likelier one."""
+    found = minimal_pairs(MaskedScorer.load(checkpoint), pairs, progress=look.progress)
+    add_minimal_pairs(look.report, found, source=look.source)
+
+
+def look_at_similarity(
+    look: Look, docs: Sequence[Doc], *, name: str, others: Mapping[str, Language] | None = None
+) -> None:
+    """How alike the layers are, with each other and with those of other pipelines."""
+    found = layer_similarity(look.nlp, docs, component=look.component, progress=look.progress)
+    add_similarity(look.report, found, one=name, other=name, source=look.source)
+    for number, (other, nlp) in enumerate((others or {}).items(), start=1):
+        found = layer_similarity(
+            look.nlp, docs, nlp, component=look.component, progress=look.progress
+        )
+        add_similarity(
+            look.report,
+            found,
+            one=name,
+            other=other,
+            source=look.source,
+            name=f"cka-other-{number}",
+        )
+
+
+def look_at_stitching(
+    look: Look,
+    front: Language,
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    layers: Sequence[int] | None,
+    *,
+    one: str,
+    other: str,
+    recipe: StitchRecipe | None = None,
+) -> None:
+    """Whether the pipeline can go on from the layers of another one, by default from all."""
+    shims = find_shim(front), find_shim(look.nlp, look.component)
+    depth = min(shim.network.config.num_hidden_layers for shim in shims)
+    found = [
+        stitch_models(
+            front,
+            look.nlp,
+            train,
+            dev,
+            layer,
+            component=look.component,
+            recipe=recipe,
+            progress=look.progress,
+        )
+        for layer in (range(depth + 1) if layers is None else layers)
+    ]
+    add_stitching(look.report, found, one=one, other=other, source=look.source)
+
+
+def look_at_geometry(
+    look: Look, docs: Sequence[Doc], *, label: Callable[[Token], str] | None = None, points: int
+) -> None:
+    """Intrinsic dimension and neighbourhoods of tokens in each layer."""
+    found = token_geometry(
+        look.nlp,
+        docs,
+        label=label,
+        points=points,
+        component=look.component,
+        progress=look.progress,
+    )
+    add_geometry(look.report, found, source=look.source)

@@ -1,0 +1,189 @@
+"""The commands that look at layers: `analyze probe`, `analyze compare` and so on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spacy_bert.cli.looking import Component, Data, Gpu, Limit, Model, Page, looking
+
+Train = Annotated[Path, typer.Argument(help="Annotated Docs to learn from: .spacy, .conllu.")]
+Dev = Annotated[Path, typer.Argument(help="Annotated Docs to score on.")]
+Others = Annotated[
+    list[str] | None,
+    typer.Option("--other", help="NAME=MODEL, shown beside; may be given several times."),
+]
+TASKS = "pos, tag, dependency, entity, chunk, category, supporting-fact, or morph:FEATURE"
+
+
+def probe(
+    model: Model,
+    train: Train,
+    dev: Dev,
+    task: Annotated[str, typer.Option(help=f"What is asked: {TASKS}.")] = "pos",
+    report: Page = None,
+    others: Others = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training targets.")] = 3,
+    limit: Limit = None,
+    component: Component = None,
+    gpu_id: Gpu = -1,
+) -> None:
+    """What each layer knows of a task: edge probes, with a control task beside (Tenney et al.).
+
+    Example: python -m spacy bert analyze probe bert-base train.conllu dev.conllu --task dependency
+    """
+    with looking(model, dev, report, component, gpu_id, f"probing for {task}") as look:
+        from spacy_bert.analysis.inputs import load_named, read_docs
+        from spacy_bert.analysis.look_at_layers import look_at_probes
+        from spacy_bert.analysis.probe_tasks import find_task
+        from spacy_bert.analysis.probing import ProbeRecipe
+
+        found = find_task(task)
+        look_at_probes(
+            look,
+            read_docs(look.nlp, train, limit=limit),
+            read_docs(look.nlp, dev, limit=limit),
+            found,
+            others=load_named(others or ()),
+            recipe=ProbeRecipe(epochs=epochs),
+        )
+
+
+def pipeline(
+    model: Model,
+    train: Train,
+    dev: Dev,
+    tasks: Annotated[str, typer.Option(help=f"With commas: {TASKS}.")] = "pos,dependency",
+    report: Page = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training targets.")] = 3,
+    limit: Limit = None,
+    component: Component = None,
+    gpu_id: Gpu = -1,
+) -> None:
+    """In which layers tasks are solved: expected layer, centre of gravity (Tenney et al. 2019b).
+
+    Example: python -m spacy bert analyze pipeline bert-base train.conllu dev.conllu
+    """
+    with looking(model, dev, report, component, gpu_id, "the classical pipeline") as look:
+        from spacy_bert.analysis.inputs import read_docs
+        from spacy_bert.analysis.look_at_layers import look_at_pipeline
+        from spacy_bert.analysis.probe_tasks import find_task
+        from spacy_bert.analysis.probing import ProbeRecipe
+
+        asked = [find_task(name.strip()) for name in tasks.split(",")]
+        look_at_pipeline(
+            look,
+            read_docs(look.nlp, train, limit=limit),
+            read_docs(look.nlp, dev, limit=limit),
+            asked,
+            recipe=ProbeRecipe(epochs=epochs),
+        )
+
+
+def structure(
+    model: Model,
+    data: Data,
+    report: Page = None,
+    test: Annotated[
+        Path | None, typer.Option(help="Another treebank, for agreement.  [a fifth of DATA]")
+    ] = None,
+    limit: Limit = None,
+    component: Component = None,
+    gpu_id: Gpu = -1,
+) -> None:
+    """Phrases, ten questions about sentences, agreement, roles, by layer (Jawahar et al. 2019).
+
+    Of DATA with entities or chunks in doc.ents, whether they cluster; of a treebank, the rest.
+
+    Example: python -m spacy bert analyze structure bert-base en_ewt-ud-train.conllu
+    """
+    with looking(model, data, report, component, gpu_id, "structure in the layers") as look:
+        from spacy_bert.analysis.inputs import read_docs
+        from spacy_bert.analysis.look_at_layers import look_at_structure
+
+        other = None if test is None else read_docs(look.nlp, test, limit=limit)
+        look_at_structure(look, read_docs(look.nlp, data, limit=limit), test=other)
+
+
+def compare(
+    model: Model,
+    data: Data,
+    report: Page = None,
+    others: Others = None,
+    limit: Limit = 2000,
+    component: Component = None,
+    gpu_id: Gpu = -1,
+) -> None:
+    """How alike layers are (CKA), with each other and with those of other models.
+
+    Example: python -m spacy bert analyze compare bert-base texts.txt --other tuned=model/model-best
+    """
+    with looking(model, data, report, component, gpu_id, "similarity of layers") as look:
+        from spacy_bert.analysis.inputs import load_named, read_docs
+        from spacy_bert.analysis.look_at_layers import look_at_similarity
+
+        docs = read_docs(look.nlp, data, limit=limit)
+        look_at_similarity(look, docs, name=model, others=load_named(others or ()))
+
+
+def stitch(
+    front: Annotated[str, typer.Argument(help="Whose first layers are taken.")],
+    model: Annotated[str, typer.Argument(help="The pipeline that goes on and does its task.")],
+    train: Train,
+    dev: Dev,
+    layers: Annotated[
+        str, typer.Option(help="After which layers, with commas.  [all]", show_default=False)
+    ] = "",
+    steps: Annotated[int, typer.Option(help="Updates of each stitch.")] = 2000,
+    report: Page = None,
+    limit: Limit = None,
+    component: Component = None,
+    gpu_id: Gpu = -1,
+) -> None:
+    """Whether a pipeline can go on from the layers of another model (Brown et al. 2023).
+
+    Example: python -m spacy bert analyze stitch bert-base model/model-best train.spacy dev.spacy
+    """
+    with looking(model, dev, report, component, gpu_id, f"stitched to {front}") as look:
+        from spacy_bert.analysis.inputs import load_pipeline, read_examples
+        from spacy_bert.analysis.look_at_layers import look_at_stitching
+        from spacy_bert.analysis.stitching import StitchRecipe
+
+        look_at_stitching(
+            look,
+            load_pipeline(front),
+            read_examples(look.nlp, train, limit=limit),
+            read_examples(look.nlp, dev, limit=limit),
+            [int(layer) for layer in layers.split(",")] if layers else None,
+            one=front,
+            other=model,
+            recipe=StitchRecipe(steps=steps, warmup=min(200, steps // 10)),
+        )
+
+
+def geometry(
+    model: Model,
+    data: Data,
+    report: Page = None,
+    label: Annotated[
+        str | None, typer.Option(help="pos, tag or dep: do neighbours share it?")
+    ] = None,
+    points: Annotated[int, typer.Option(help="Tokens, drawn at random.")] = 10_000,
+    limit: Limit = None,
+    component: Component = None,
+    gpu_id: Gpu = -1,
+) -> None:
+    """Intrinsic dimension and neighbourhoods of tokens by layer (Valeriani et al. 2023).
+
+    Example: python -m spacy bert analyze geometry bert-base dev.conllu --label pos
+    """
+    with looking(model, data, report, component, gpu_id, "geometry of the layers") as look:
+        from spacy_bert.analysis.inputs import read_docs
+        from spacy_bert.analysis.layer_choice import find_label
+        from spacy_bert.analysis.look_at_layers import look_at_geometry
+
+        docs = read_docs(look.nlp, data, limit=limit)
+        labels = None if label is None else find_label(label)
+        look_at_geometry(look, docs, label=labels, points=points)
