@@ -25,7 +25,8 @@ from spacy_bert.pipeline.chosen import set_choice
 
 Feature = dict[str, Any]
 IGNORED = -100  # by torch's cross-entropy
-LENGTH, QA_LENGTH, QA_STRIDE = 128, 384, 128
+# Nothing that a network of 512 positions can read is cut: ours cuts nothing either.
+LENGTH, QA_LENGTH, QA_STRIDE = 512, 384, 128
 N_BEST, ANSWER_PIECES = 20, 30
 
 
