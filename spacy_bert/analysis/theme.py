@@ -48,6 +48,8 @@ def vega_config(theme: str) -> dict[str, Any]:
         "legend": {
             "orient": "top",
             "title": None,
+            "titleColor": inks["soft"],
+            "titleFontWeight": "normal",
             "labelColor": inks["ink"],
             "labelFontSize": 12,
             "symbolStrokeWidth": 2.5,
