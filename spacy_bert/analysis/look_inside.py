@@ -7,7 +7,7 @@ arrays.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spacy.language import Language
@@ -80,6 +80,8 @@ class Look:
 def look_at_all(look: Look, file: Path, *, limit: int, before: Language | None = None) -> None:
     """Every analysis that a pipeline and a file have what it needs for.
 
+    Of several components that decide, the first is looked at, unless one is named.
+
     Args:
         look: Where to look.
         file: The Docs.
@@ -89,6 +91,10 @@ def look_at_all(look: Look, file: Path, *, limit: int, before: Language | None =
     Raises:
         ValueError: If the pipeline has no encoder, or the file no Docs.
     """
+    deciding = [name for name, pipe in look.nlp.pipeline if isinstance(pipe, KINDS)]
+    if look.component is None and len(deciding) > 1:
+        look = replace(look, component=deciding[0])
+        look.report.text(f"Of {', '.join(deciding)}, {deciding[0]} is looked at.")
     examples = read_examples(look.nlp, file, limit=limit)
     docs = [example.reference for example in examples]
     look_at_attention(look, docs)
@@ -98,10 +104,9 @@ def look_at_all(look: Look, file: Path, *, limit: int, before: Language | None =
     if all(doc.has_annotation("DEP") for doc in docs):
         look_at_relations(look, docs)
         look_at_trees(look, docs)
-    kinds = [pipe for _, pipe in look.nlp.pipeline if isinstance(pipe, KINDS)]
-    if not kinds and look.component is None:
+    if not deciding:
         return
-    pipe = look.nlp.get_pipe(look.component) if look.component is not None else kinds[0]
+    pipe = look.nlp.get_pipe(look.component or deciding[0])
     look_at_heads(look, examples, dev=None, keep=0.5)
     look_at_words(look, examples[:ERASED])
     if isinstance(pipe, (BertTextCategorizer, BertChoice)):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from spacy.tokens import Doc, Span
+from spacy.tokens import Doc, Span, Token
 
 from spacy_bert.models.segments import SEPARATOR
 
@@ -50,7 +50,7 @@ class ProbeTask:
     scored: frozenset[str] | None = None
 
 
-def _tokens(name: str, label: Callable[[object], str]) -> ProbeTask:
+def _tokens(name: str, label: Callable[[Token], str]) -> ProbeTask:
     def targets(doc: Doc) -> list[Target]:
         found = ((token.i, label(token)) for token in doc if not token.is_space)
         return [Target((i, i + 1), None, (value,)) for i, value in found if value]
@@ -60,19 +60,19 @@ def _tokens(name: str, label: Callable[[object], str]) -> ProbeTask:
 
 def part_of_speech() -> ProbeTask:
     """The coarse part of speech of each token (`token.pos_`)."""
-    return _tokens("part of speech", lambda token: token.pos_)  # type: ignore[attr-defined]
+    return _tokens("part of speech", lambda token: token.pos_)
 
 
 def tag() -> ProbeTask:
     """The fine-grained tag of each token (`token.tag_`)."""
-    return _tokens("tag", lambda token: token.tag_)  # type: ignore[attr-defined]
+    return _tokens("tag", lambda token: token.tag_)
 
 
 def morphology(feature: str) -> ProbeTask:
     """A feature of the tokens that have it, such as "Number" (`token.morph`)."""
 
-    def label(token: object) -> str:
-        values: list[str] = token.morph.get(feature)  # type: ignore[attr-defined]
+    def label(token: Token) -> str:
+        values: list[str] = token.morph.get(feature, [])
         return ",".join(values)
 
     return _tokens(feature, label)

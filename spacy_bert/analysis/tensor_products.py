@@ -8,7 +8,7 @@ place in a structure), through one linear map.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -208,7 +208,7 @@ def decompose(
     return Decomposition(error=found, relative=found / max(variance, 1e-12))
 
 
-def _number(sequences: object) -> dict[str, int]:
+def _number(sequences: Iterable[Iterable[str]]) -> dict[str, int]:
     """A number from 1 on for each name."""
-    names = dict.fromkeys(name for sequence in sequences for name in sequence)  # type: ignore[attr-defined]
+    names = dict.fromkeys(name for sequence in sequences for name in sequence)
     return {name: number for number, name in enumerate(names, start=1)}

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import spacy
 from spacy.tokens import DocBin
+from spacy.training import Example
 from typer.testing import CliRunner
 
 from spacy_bert.cli.app import app
 from tests.analysis.tasks import pairs, task
 from tests.conftest import SENTENCES
+from tests.pipeline.lifecycle import sentences
 
 TREE = """1\tThe\tthe\tDET\tDT\t_\t2\tdet\t_\t_
 2\tdog\tdog\tNOUN\tNN\t_\t3\tnsubj\t_\t_
@@ -109,6 +112,21 @@ def test_everything_on_one_page(checkpoint: Path, tmp_path: Path) -> None:
     assert "chart-exclusive-heads-importance" in text
     assert "chart-qa-heads-importance" in text
     assert "chart-qa-answers-phases" in text
+
+
+def test_of_several_components_the_first_is_looked_at(checkpoint: Path, tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("bert", config={"model": {"name": str(checkpoint)}})
+    nlp.add_pipe("bert_ner")
+    nlp.add_pipe("bert_textcat")
+    docs = sentences()[:6]
+    nlp.initialize(lambda: [Example(nlp.make_doc(doc.text), doc) for doc in docs])
+    nlp.to_disk(tmp_path / "model")
+    DocBin(docs=docs).to_disk(tmp_path / "gold.spacy")
+    part = f"both={tmp_path / 'model'}:{tmp_path / 'gold.spacy'}"
+    output = run("all", tmp_path / "inside.html", part, "--limit", "4")
+    assert "Of bert_ner, bert_textcat, bert_ner is looked at." in output
+    assert "Which attention heads bert_ner needs" in output
 
 
 @pytest.mark.parametrize(

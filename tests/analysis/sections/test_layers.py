@@ -93,7 +93,7 @@ def structure(report: Report) -> None:
     right = np.array([[True, False], [True, True], [False, False]])
     sentences = SentenceScores(right=right, majority=0.5, targets=(8, 2, 2), labels=2)
     add_sentences(report, {"Tense": sentences}, source="here")
-    accuracy = np.array([[0.6, 0.5], [0.9, 0.7]] + [[np.nan] * 2] * 0)
+    accuracy = np.array([[0.6, 0.5], [0.9, 0.7]])
     padded = np.concatenate([accuracy, np.full((2, 3), np.nan)], axis=1)
     counts = np.array([30, 10, 0, 0, 0])
     add_agreement(report, Agreement(accuracy=padded, counts=counts, majority=0.6), source="here")
