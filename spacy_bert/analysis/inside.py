@@ -14,7 +14,7 @@ LAYER_FEATURES = "layer_vectors"  # name of the model that keeps what a frozen e
 
 
 def find_shim(nlp: Language, component: str | None = None) -> EncoderShim:
-    """The encoder of a component: the one it owns, or the one it listens to.
+    """The encoder of a component, the one it owns or listens to; no update is still under way.
 
     Args:
         nlp: The pipeline.
@@ -24,23 +24,9 @@ def find_shim(nlp: Language, component: str | None = None) -> EncoderShim:
         ValueError: If there is no such component, it has no encoder of ours, or there are several
             encoders and none is named.
     """
-    if component is not None:
-        return _shim_of(nlp, component)
-    found: dict[int, tuple[str, EncoderShim]] = {}
-    for name in nlp.pipe_names:
-        shim = own_shim(nlp.get_pipe(name))
-        if shim is not None:
-            found.setdefault(id(shim), (name, shim))
-    if not found:
-        raise ValueError(
-            "the pipeline has no encoder of spacy_bert's "
-            f"(it has {', '.join(nlp.pipe_names) or 'no component'}): add the component "
-            '"bert", or make a pipeline with `python -m spacy bert from-hf`'
-        )
-    if len(found) > 1:
-        names = ", ".join(name for name, _ in found.values())
-        raise ValueError(f"the pipeline has several encoders: name the component ({names})")
-    return next(shim for _, shim in found.values())
+    shim = _only_shim(nlp) if component is None else _shim_of(nlp, component)
+    shim.settle()
+    return shim
 
 
 def own_shim(pipe: object) -> EncoderShim | None:
@@ -73,6 +59,24 @@ def refuse_features(nlp: Language, component: str) -> None:
             f"{component!r} reads kept features of a frozen encoder (spacy_bert.LayerFeatures.v1): "
             "what is changed inside the encoder does not reach it"
         )
+
+
+def _only_shim(nlp: Language) -> EncoderShim:
+    found: dict[int, tuple[str, EncoderShim]] = {}
+    for name in nlp.pipe_names:
+        shim = own_shim(nlp.get_pipe(name))
+        if shim is not None:
+            found.setdefault(id(shim), (name, shim))
+    if not found:
+        raise ValueError(
+            "the pipeline has no encoder of spacy_bert's "
+            f"(it has {', '.join(nlp.pipe_names) or 'no component'}): add the component "
+            '"bert", or make a pipeline with `python -m spacy bert from-hf`'
+        )
+    if len(found) > 1:
+        names = ", ".join(name for name, _ in found.values())
+        raise ValueError(f"the pipeline has several encoders: name the component ({names})")
+    return next(shim for _, shim in found.values())
 
 
 def _shim_of(nlp: Language, component: str) -> EncoderShim:

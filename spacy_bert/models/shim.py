@@ -98,7 +98,7 @@ class TorchShim(Shim):
         """The module in evaluation mode, without gradients."""
         # An annotating component predicts before the listeners answer: the update is under way.
         if self._late is None or self._late.has_begun:
-            self._settle()
+            self.settle()
         with torch.inference_mode():
             yield self.module.eval()
 
@@ -110,7 +110,7 @@ class TorchShim(Shim):
             again: for a second pass in the same update, which must not end the update.
         """
         if not again:
-            self._settle()
+            self.settle()
         try:
             yield self.module.train()
         finally:
@@ -119,7 +119,7 @@ class TorchShim(Shim):
     @contextlib.contextmanager
     def unlearning(self) -> Iterator[None]:
         """Backward passes under this leave no trace: gradients and shares are then as before."""
-        self._settle()
+        self.settle()
         parameters = list(self.module.parameters())
         gradients = [parameter.grad for parameter in parameters]
         shares = self._first_size, self._shares
@@ -218,7 +218,7 @@ class TorchShim(Shim):
 
     def to_bytes(self) -> bytes:
         """Configuration and weights (safetensors, fp32)."""
-        self._settle()
+        self.settle()
         state = {k: v.detach().cpu().contiguous() for k, v in self.module.state_dict().items()}
         message: bytes = srsly.msgpack_dumps(
             {"config": self.cfg, "weights": save_safetensors(state)}
@@ -248,7 +248,7 @@ class TorchShim(Shim):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TorchShim:
         """A shim of its own with its own weights, not handed in anywhere."""
-        self._settle()
+        self.settle()
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
         copied.__dict__.update(self.__dict__)
@@ -260,7 +260,7 @@ class TorchShim(Shim):
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle: the weights as `to_bytes` gives them, and no optimizer."""
-        self._settle()
+        self.settle()
         weights = self.to_bytes() if self.is_loaded else None
         return {**self.__dict__, "_model": None, "_weights": weights}
 
@@ -271,8 +271,11 @@ class TorchShim(Shim):
         if weights is not None:
             self.from_bytes(weights)
 
-    def _settle(self) -> None:
-        """Let the optimizer take a step that nobody asked for (a bare `nlp.update` does not)."""
+    def settle(self) -> None:
+        """Let the optimizer take a step that nobody asked for (a bare `nlp.update` does not).
+
+        Whoever reads weights past `predicting` and `training` calls this first.
+        """
         self.finish_late_gradient()
         self._late = None
         if self._handed_to is not None and self._handed_to.settle(self):

@@ -85,12 +85,14 @@ def to_hf(
         architecture = task.architecture
         _require_same_network(nlp, chosen, task)
         encoder = _find_encoder(nlp, chosen, task)
+        encoder.settle()
         tensors, settings = _head(pipe, task)
         config = nlp.get_pipe_config(chosen)
         kept["component"] = {name: config[name] for name in config if name not in NOT_SETTINGS}
     else:
         architecture = "BertModel"
         encoder = encoder_shim(pipe.model)
+        encoder.settle()
         tensors, settings = _pooler(encoder.network.pooler), {}
     kept["encoder"] = {name: getattr(encoder.settings, name) for name in ENCODER_SETTINGS}
     settings = {**settings, "architectures": [architecture], KEPT: kept}
