@@ -60,18 +60,18 @@ def look(
     windows = sum(len(layout.lengths) for layout in layouts)
     hidden: list[Tensor | None] = [None] * windows
     weights: list[Tensor | None] = [None] * windows
-    with shim.predicting():
+    with shim.predicting() as network:
         for batch, numbers in zip(chunks.batches, chunks.windows, strict=True):
             if run is None:
-                output = shim.network(batch, output_hidden_states=True, output_attentions=attention)
+                output = network(batch, output_hidden_states=True, output_attentions=attention)
             else:
-                output = run(shim.network, batch, numbers)
+                output = run(network, batch, numbers)
             states = torch.stack(output.hidden_states).float().cpu()
             for number, rows in zip(numbers, states.split(batch.lengths, dim=1), strict=True):
                 hidden[number] = rows
             if attention:
                 for place, number in enumerate(numbers):
-                    weights[number] = _all_heads(shim.network, output.attentions, place)
+                    weights[number] = _all_heads(network, output.attentions, place)
     seen, first = [], 0
     for layout in layouts:
         own = slice(first, first + len(layout.lengths))

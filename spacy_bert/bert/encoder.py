@@ -173,6 +173,7 @@ class BertModel(nn.Module):
             for layer in range(config.num_hidden_layers)
         )
         self.pooler = Pooler(config.hidden_size) if pooler else None
+        self.compute_dtype: torch.dtype | None = None  # of the layers, if not that of the weights
         initialize(self, std=config.initializer_range)
 
     def forward(
@@ -300,7 +301,7 @@ class BertModel(nn.Module):
     def _compute_dtype(self, device: torch.device) -> torch.dtype:
         if torch.is_autocast_enabled(device.type):
             return torch.get_autocast_dtype(device.type)
-        return self.embeddings.piece.weight.dtype
+        return self.compute_dtype or self.embeddings.piece.weight.dtype
 
     def _layer_gates(
         self, gates: Tensor | None, batch: PackedBatch, plan: AttentionPlan

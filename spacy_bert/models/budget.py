@@ -61,11 +61,3 @@ def training_budget(config: BertConfig, device: torch.device, max_pieces: int | 
         pieces = max(pieces, kept // (VECTORS_KEPT * config.hidden_size))
         scores = max(scores, kept // (SCORES_KEPT * config.num_attention_heads))
     return Budget(pieces=pieces, scores=scores)
-
-
-def computes_bf16(device: torch.device) -> bool:
-    """Whether a device has instructions for bf16; without them a CPU is slower in it."""
-    if device.type == "cuda":
-        return True
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in probes)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,14 +15,18 @@ from thinc.api import Model
 from torch import Tensor, nn
 
 from spacy_bert.bert import BertConfig, BertModel, PackedBatch
+from spacy_bert.bert.precision import Precision, fastest, has_bf16, lowered
 from spacy_bert.models.batch import Chunks, PackedTransformerBatch
-from spacy_bert.models.budget import Budget, computes_bf16, pieces_at_once, training_budget
-from spacy_bert.models.encoder_settings import EncoderSettings, EncoderSource
+from spacy_bert.models.budget import Budget, pieces_at_once, training_budget
+from spacy_bert.models.changes import Changes
+from spacy_bert.models.encoder_settings import EncoderSettings, EncoderSource, PredictionPrecision
 from spacy_bert.models.intervention import Intervention
 from spacy_bert.models.layout import DocLayout, Slide, lay_out
 from spacy_bert.models.listeners import EncoderModel, private_config, split
 from spacy_bert.models.shim import Config, TorchShim
 from spacy_bert.wordpiece import WordPiece
+
+logger = logging.getLogger("spacy_bert")
 
 Backprop = Callable[[FullTransformerBatch], list[Doc]]
 
@@ -34,6 +40,8 @@ class EncoderShim(TorchShim):
         self.settings = settings
         self._wordpiece: WordPiece | None = None
         self._intervention: Intervention | None = None
+        self._changes = Changes()
+        self._lowered: BertModel | None = None
 
     @property
     def network(self) -> BertModel:
@@ -66,9 +74,47 @@ class EncoderShim(TorchShim):
     def place(self, module: nn.Module, config: Config) -> None:
         """Take a network and the configuration that describes it and its vocabulary."""
         super().place(module, config)
+        self._changes, self._lowered = Changes(), None
         self._wordpiece = WordPiece.from_str(config["tokenizer"])
         self.settings.layout(positions=self.network.config.max_position_embeddings)
         self._freeze()
+
+    @property
+    def precision(self) -> Precision:
+        """In which it predicts on this device."""
+        wanted = self.settings.precision
+        return fastest(self.device) if wanted == "auto" else wanted
+
+    @contextlib.contextmanager
+    def predicting(self) -> Iterator[BertModel]:
+        """The network for predictions, in `precision`, without gradients."""
+        with super().predicting() as module:
+            assert isinstance(module, BertModel)
+            if self.precision == "fp32":
+                self._lowered = None
+                yield module
+                return
+            if self._changes.seen(module) or self._lowered is None:
+                self._lowered = self._lower(module)
+            yield self._lowered
+
+    def _lower(self, network: BertModel) -> BertModel:
+        """Made when it is first needed, and again when weights have changed."""
+        if self._lowered is None:
+            picked = ' (picked by "auto")' if self.settings.precision == "auto" else ""
+            logger.info("the encoder predicts in %s%s", self.precision, picked)
+            if self.precision == "bf16" and not has_bf16(self.device):
+                warnings.warn(
+                    "this CPU has no instructions for bf16 and is slower in it than in fp32: "
+                    'set [components.bert.model] precision = "auto"',
+                    stacklevel=2,
+                )
+        with torch.inference_mode(False), torch.no_grad():
+            return lowered(network, self.precision)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: without the copy in another precision."""
+        return {**super().__getstate__(), "_changes": Changes(), "_lowered": None}
 
     def depth(self, name: str) -> int:
         """How many layers lie above a parameter: 1 in the top layer, embeddings most."""
@@ -114,7 +160,7 @@ class EncoderShim(TorchShim):
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The precision to train in; weights and outputs are fp32 in any."""
         device = self.device
-        if self.settings.mixed_precision and computes_bf16(device):
+        if self.settings.mixed_precision and has_bf16(device):
             return torch.autocast(device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
 
@@ -142,6 +188,7 @@ def build_encoder(
     max_batch_pieces: int | None = None,
     frozen_layers: int | None = None,
     mixed_precision: bool = False,
+    precision: PredictionPrecision = "fp32",
 ) -> EncoderModel:
     """The architecture `spacy_bert.Encoder.v1`: BERT over whole Docs of any length.
 
@@ -167,6 +214,9 @@ def build_encoder(
             everything. (To keep the whole encoder as it is, freeze the component.)
         mixed_precision: train in bf16, with fp32 weights, on CUDA and on a CPU that has
             instructions for it (AVX512-BF16, AMX); ignored on other ones.
+        precision: of predictions: "fp32", "bf16", "int8" (on a CPU), or "auto" for the fastest of
+            the device: bf16 on CUDA and on a CPU with instructions for it, else int8 on a CPU that
+            has VNNI, else fp32. Training and saved weights are fp32 in any.
 
     Raises:
         ValueError: if an option is out of range.
@@ -179,6 +229,7 @@ def build_encoder(
         max_batch_pieces=max_batch_pieces,
         frozen_layers=frozen_layers,
         mixed_precision=mixed_precision,
+        precision=precision,
     )
     return Model(
         "bert_encoder",
@@ -248,9 +299,9 @@ def forward(
 def encode(shim: EncoderShim, chunks: Chunks) -> Tensor:
     """Last hidden states of all pieces, (total, width), without gradients."""
     run = shim.intervention.run
-    with shim.predicting():
+    with shim.predicting() as network:
         passes = zip(chunks.batches, chunks.windows, strict=True)
-        return chunks.restore(run(shim.network, batch, windows) for batch, windows in passes)
+        return chunks.restore(run(network, batch, windows) for batch, windows in passes)
 
 
 def encode_for_update(

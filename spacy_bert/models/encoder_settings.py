@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
@@ -13,6 +13,8 @@ from spacy_bert.models.budget import pieces_at_once
 from spacy_bert.models.hub import find_checkpoint
 from spacy_bert.models.layout import LayoutOptions, Slide
 from spacy_bert.wordpiece import WordPiece
+
+PredictionPrecision: TypeAlias = Literal["fp32", "bf16", "int8", "auto"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,7 @@ class EncoderSettings:
         frozen_layers: layers from the bottom that are not trained, embeddings below them included;
             None trains all.
         mixed_precision: train in bf16 where the device computes in it.
+        precision: of predictions; "auto" for the fastest of the device.
     """
 
     window: int | None
@@ -98,6 +101,7 @@ class EncoderSettings:
     max_batch_pieces: int | None
     frozen_layers: int | None = None
     mixed_precision: bool = False
+    precision: PredictionPrecision = "fp32"
 
     def __post_init__(self) -> None:
         """Refuse what cannot work with any network.
@@ -107,6 +111,9 @@ class EncoderSettings:
         """
         if self.max_batch_pieces is not None and self.max_batch_pieces < 1:
             raise ValueError(f"max_batch_pieces must be at least 1, got {self.max_batch_pieces}")
+        if self.precision not in get_args(PredictionPrecision):
+            known = ", ".join(f'"{name}"' for name in get_args(PredictionPrecision))
+            raise ValueError(f'precision must be one of {known}, got "{self.precision}"')
         if self.frozen_layers is not None and self.frozen_layers < 0:
             raise ValueError(
                 f"frozen_layers must be at least 0 (the embeddings alone), or null for none, "

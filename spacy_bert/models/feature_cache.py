@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-import weakref
 from typing import TypeAlias
 
 import numpy as np
 from spacy.attrs import ORTH, SPACY
 from spacy.tokens import Doc
 from torch import nn
+
+from spacy_bert.models.changes import Changes
 
 Key: TypeAlias = bytes
 
@@ -42,8 +43,7 @@ class FeatureCache:
         if max_mb < 0:
             raise ValueError(f"cache_mb must be at least 0 (no cache), got {max_mb}")
         self.max_mb = max_mb
-        self._network: weakref.ref[nn.Module] | None = None
-        self._versions = 0
+        self._changes = Changes()
         self.clear()
 
     def __reduce__(self) -> tuple[type[FeatureCache], tuple[int]]:
@@ -63,11 +63,8 @@ class FeatureCache:
 
     def attend(self, network: nn.Module, *, is_train: bool) -> None:
         """Take note of the network that is about to be used, and of whether it is for training."""
-        # Torch counts the changes of a tensor in place, such as those of load_state_dict.
-        versions = sum(parameter._version for parameter in network.parameters())
-        if self._network is None or self._network() is not network or self._versions != versions:
+        if self._changes.seen(network):
             self.clear()
-            self._network, self._versions = weakref.ref(network), versions
         self.is_open |= is_train and self.max_mb > 0
 
     def get(self, key: Key) -> np.ndarray | None:

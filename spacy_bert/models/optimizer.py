@@ -111,6 +111,8 @@ class AdamW(Optimizer):
             group["eps"] = self.eps
             group["weight_decay"] = self.L2 if group["decayed"] else 0.0
         optimizer.step()
+        # The fused step does not count as a change, by which copies and caches know their age.
+        torch.autograd.graph.increment_version(parameters)
         for parameter in parameters:
             parameter.grad = None
 

@@ -18,6 +18,7 @@ from spacy_transformers.layers import TransformerListener
 from spacy_transformers.pipeline_component import install_extensions
 from thinc.api import Model, Optimizer, set_dropout_rate
 
+from spacy_bert.bert.precision import Precision
 from spacy_bert.models.encoder import EncoderShim, encoder_shim
 from spacy_bert.models.listeners import EncoderModel
 from spacy_bert.models.segments import install_segments
@@ -35,6 +36,7 @@ DEFAULT_CONFIG = {
         "max_batch_pieces": None,
         "frozen_layers": None,
         "mixed_precision": False,
+        "precision": "fp32",
     },
     "set_extra_annotations": {
         "@annotation_setters": "spacy-transformers.null_annotation_setter.v1"
@@ -95,6 +97,11 @@ class Bert(Transformer):  # type: ignore[misc]
         """
         install_extensions()
         yield from TrainablePipe.pipe(self, stream, batch_size=batch_size)
+
+    @property
+    def precision(self) -> Precision:
+        """In which the encoder predicts on this device: what `precision = "auto"` has picked."""
+        return encoder_shim(self.model).precision
 
     def predict(self, docs: Iterable[Doc]) -> FullTransformerBatch:
         """Encode Docs without changing them."""

@@ -14,7 +14,7 @@ from thinc.api import set_dropout_rate
 
 import spacy_bert
 from spacy_bert.bert import load_encoder
-from spacy_bert.models.budget import computes_bf16
+from spacy_bert.bert.precision import has_bf16
 from spacy_bert.models.encoder import EncoderModel, build_encoder, encoder_shim
 from spacy_bert.wordpiece import WordPiece
 from tests.conftest import SENTENCES
@@ -257,7 +257,7 @@ def test_mixed_precision_trains_close_to_fp32(
 ) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs CUDA")
-    if not computes_bf16(torch.device(device)):
+    if not has_bf16(torch.device(device)):
         pytest.skip("this CPU has no instructions for bf16")
     if device == "cuda":
         spacy.require_gpu()

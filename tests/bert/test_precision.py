@@ -1,0 +1,121 @@
+"""Networks that predict in bf16 and int8: close to fp32, and nothing else is touched."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from spacy_bert.bert import BertConfig, BertModel, PackedBatch, precision
+from spacy_bert.bert.precision import HalfLinear, QuantizedLinear, lowered, require_int8
+from spacy_bert.bert.pruning import prune_heads
+
+CPU = torch.device("cpu")
+BATCH = PackedBatch.from_sequences([[5, 6, 7, 8, 9], [10, 11], [12, 13, 14], [3] * 20])
+LOW = ["bf16", "int8"]
+
+
+@pytest.fixture
+def network() -> BertModel:
+    torch.manual_seed(0)
+    config = BertConfig.preset("tiny", vocab_size=50, max_position_embeddings=64)
+    network = BertModel(config).eval()
+    for parameter in network.parameters():  # of a size that trained weights have
+        if parameter.ndim > 1:
+            parameter.data.mul_(2.5)
+    return network
+
+
+@pytest.mark.parametrize(("name", "bound"), [("bf16", 0.01), ("int8", 0.03)])
+@torch.no_grad()
+def test_close_to_fp32(name: precision.Precision, bound: float, network: BertModel) -> None:
+    exact = network(BATCH).last_hidden_state
+    low = lowered(network, name)(BATCH).last_hidden_state
+    assert low.dtype == torch.float32
+    error = (low - exact).abs().mean()
+    assert 1e-5 < error < bound * exact.abs().mean()
+
+
+def test_fp32_is_the_network_itself(network: BertModel) -> None:
+    assert lowered(network, "fp32") is network
+
+
+@pytest.mark.parametrize("name", LOW)
+def test_only_matrix_products_of_layers_change(
+    name: precision.Precision, network: BertModel
+) -> None:
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    low = lowered(network, name)
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    kind = HalfLinear if name == "bf16" else QuantizedLinear
+    assert sum(isinstance(module, kind) for module in low.modules()) == 4 * len(network.layers)
+    own = {id(parameter) for parameter in network.parameters()}
+    assert all(id(parameter) in own for parameter in low.parameters())  # shared, not copied
+    assert low.embeddings.piece.weight is network.embeddings.piece.weight
+
+
+@pytest.mark.parametrize("name", LOW)
+@torch.no_grad()
+def test_some_rows_and_hidden_states(name: precision.Precision, network: BertModel) -> None:
+    low = lowered(network, name)
+    whole = low(BATCH, output_hidden_states=True)
+    assert len(whole.hidden_states) == len(network.layers) + 1
+    torch.testing.assert_close(whole.hidden_states[-1], whole.last_hidden_state)
+    some = low(BATCH, rows=torch.tensor([0, 7])).last_hidden_state
+    # Fewer rows have another range of values, and other scales.
+    torch.testing.assert_close(some, whole.last_hidden_state[[0, 7]], atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", LOW)
+@torch.no_grad()
+def test_gates_and_pruned_heads(name: precision.Precision, network: BertModel) -> None:
+    pruned = prune_heads(network, {0: [0, 1], 1: [1]})
+    gates = torch.ones(2, 2)
+    gates[0], gates[1, 1] = 0.0, 0.0
+    low = lowered(pruned, name)(BATCH).last_hidden_state
+    torch.testing.assert_close(low, pruned(BATCH).last_hidden_state, atol=0.05, rtol=0.05)
+    gated = lowered(network, name)(BATCH, gates=gates).last_hidden_state
+    torch.testing.assert_close(low, gated, atol=0.05, rtol=0.05)
+
+
+@torch.no_grad()
+def test_quantized_products_err_within_their_steps() -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(64, 48)
+    linear.weight.data[7] = 0.0  # an output that reads nothing
+    x = 3.0 * torch.randn(30, 64) + 1.0
+    error = (QuantizedLinear(linear)(x) - F.linear(x, linear.weight, linear.bias)).abs()
+    # Half a step of every input times its weight, and the other way round; a step of inputs is
+    # twice as wide without VNNI.
+    steps = 127 if not precision.has_vnni() else 255
+    of_inputs = (x.max().clamp(min=0) - x.min().clamp(max=0)) / steps
+    of_weights = linear.weight.abs().amax(dim=1) / 127
+    bound = of_inputs * linear.weight.abs().sum(dim=1) + of_weights * x.abs().sum(dim=1)[:, None]
+    assert (error <= bound + 1e-5).all()
+    assert error[:, 7].max() < 1e-6
+    assert error.max() > 1e-3  # it is not fp32
+
+
+def test_int8_needs_a_cpu_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match='"int8" is for CPUs, the network is on cuda'):
+        require_int8(torch.device("cuda"))
+    monkeypatch.setattr(precision, "has_int8", lambda: False)
+    with pytest.raises(ValueError, match="no int8 products"):
+        require_int8(CPU)
+
+
+@pytest.mark.parametrize(
+    ("bf16", "vnni", "expected"),
+    [(True, True, "bf16"), (False, True, "int8"), (False, False, "fp32")],
+)
+def test_the_fastest_of_a_cpu(
+    bf16: bool, vnni: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda device: bf16)
+    monkeypatch.setattr(precision, "has_vnni", lambda: vnni)
+    assert precision.fastest(CPU) == expected
+
+
+def test_a_gpu_is_fastest_in_bf16() -> None:
+    assert precision.fastest(torch.device("cuda")) == "bf16"
