@@ -175,8 +175,7 @@ class ClsRows:
         pieces = sum(len(layout.pieces) for layout in layouts)
         chunks = Chunks.build(layouts, max_pieces=pieces, device=shim.device)
         (self._batch,), (windows,) = chunks.batches, chunks.windows
-        with shim.predicting():
-            pass  # lets an update under way come to its end
+        shim.settle()
         self._head = cast(Head, head_shim(head.pipe.model).module).eval()
         self._last = cast(BertLayer, shim.network.layers[-1])
         with torch.no_grad():

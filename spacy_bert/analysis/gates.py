@@ -142,8 +142,8 @@ def window_gradients(
     chunks = Chunks.build(
         layouts, max_pieces=budget.pieces, max_scores=budget.scores, device=shim.device
     )
-    with shim.predicting() as network:  # lets an update under way come to its end
-        dtype = next(network.parameters()).dtype
+    shim.settle()
+    dtype = shim.network.embeddings.piece.weight.dtype
     config = shim.network.config
     shape = (config.num_hidden_layers, config.num_attention_heads)
     start = torch.ones(shape) if gates is None else torch.from_numpy(np.asarray(gates))

@@ -136,8 +136,6 @@ def prune_pipeline(nlp: Language, heads: Heads, component: str | None = None) ->
     for name, pipe in nlp.components:
         if name == component or own_shim(pipe) is shim:
             refuse_features(nlp, name)
-    with shim.predicting():  # lets an update under way come to its end
-        pass
     shim.take(prune_heads(shim.network, heads), shim.wordpiece)
 
 

@@ -196,8 +196,7 @@ def _update(
     filled = [layout for layout in layouts if layout is not None]
     budget = shim.budget(training=True)
     chunks = Chunks.build(filled, max_pieces=budget.pieces, device=shim.device)
-    with shim.predicting():  # lets an update under way come to its end
-        pass
+    shim.settle()
     network = shim.network.eval()
     outputs = [_run(front, network, batch, layer, stitch) for batch in chunks.batches]
     hidden = chunks.restore(output.detach() for output in outputs)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spacy
+from spacy.cli.package import package
 from spacy.language import Language
 from transformers import BertForSequenceClassification
 
@@ -64,6 +65,9 @@ def test_saved_and_loaded(checkpoint: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(cats(spacy.load(tmp_path / "pruned")), said)
     again = spacy.util.load_model_from_config(nlp.config).from_bytes(nlp.to_bytes())
     np.testing.assert_array_equal(cats(again), said)
+    package(tmp_path / "pruned", tmp_path, name="cut", create_sdist=False, create_wheel=False)
+    (packaged,) = tmp_path.glob("en_cut-*/en_cut/en_cut-*")
+    np.testing.assert_array_equal(cats(spacy.load(packaged)), said)
     # It can be cut again, by the same numbers, and trained.
     prune_pipeline(again, {0: [0, 1]})
     with with_gates(one.nlp, np.zeros((2, 2))):
