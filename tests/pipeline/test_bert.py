@@ -306,3 +306,17 @@ def test_a_doc_does_not_keep_the_arrays_of_its_batch(nlp: Language) -> None:
         while state.base is not None:
             state = state.base
         assert state.size == doc._.trf_data.model_output.last_hidden_state.size
+
+
+def test_vectors_are_let_go_at_the_end_of_a_pipeline(checkpoint: Path) -> None:
+    """As the README says, by spaCy's own component."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("bert", config={"model": {"name": str(checkpoint)}})
+    nlp.add_pipe("bert_textcat")
+    gold = {"cats": {"A": 1.0, "B": 0.0}}
+    nlp.initialize(lambda: [Example.from_dict(nlp.make_doc(SENTENCES[0]), gold)])
+    with_vectors = nlp(SENTENCES[0])
+    nlp.add_pipe("doc_cleaner", last=True, config={"attrs": {"_.trf_data": None}})
+    doc = nlp(SENTENCES[0])
+    assert doc._.trf_data is None
+    assert doc.cats == with_vectors.cats
