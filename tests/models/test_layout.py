@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import tempfile
@@ -17,6 +18,7 @@ from spacy.tokens import Doc
 from transformers import BertTokenizerFast
 
 import spacy_bert
+from spacy_bert.models import layout as layout_module
 from spacy_bert.models.layout import DocLayout, LayoutOptions, lay_out
 from spacy_bert.wordpiece import WordPiece
 from tests.conftest import SENTENCES
@@ -123,6 +125,28 @@ def test_one_segment_is_cls_a_sep(wordpiece: WordPiece) -> None:
     layout = lay(NLP("the lazy dog"), wordpiece)
     assert layout.segment_ids.tolist() == [0] * len(layout.pieces)
     assert layout.positions.tolist() == list(range(len(layout.pieces)))
+
+
+@given(st.text(min_size=1))
+def test_a_short_doc_is_laid_out_as_by_windows(text: str) -> None:
+    doc, options = NLP(text), LayoutOptions(window=400)
+    wordpiece, _ = own_tokenizer()
+    quick = lay_out([doc], wordpiece, options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            layout_module,
+            "_lay_out_whole",
+            lambda tokens, part, pieces: layout_module._lay_out_windows(
+                tokens, [part], pieces, options
+            ),
+        )
+        slow = lay_out([doc], wordpiece, options)
+    for one, other in zip(quick, slow, strict=True):
+        assert one is not None
+        for field in dataclasses.fields(DocLayout):
+            mine, theirs = getattr(one, field.name), getattr(other, field.name)
+            np.testing.assert_array_equal(mine, theirs)
+            assert getattr(mine, "dtype", None) == getattr(theirs, "dtype", None)
 
 
 def test_segments_are_paired_with_the_first(wordpiece: WordPiece) -> None:
