@@ -19,14 +19,13 @@ from spacy_bert.analysis.head_maps import (
     without_pruned,
 )
 from spacy_bert.analysis.trees import Tree, check_trees, trees
+from spacy_bert.datasets.coreference import CLUSTERS
 
 ALL = "all"
 # Where the head stands, in words from the dependent: 1 is the next word. Clark et al.'s code tries
 # -3 to 2; 0 is never right.
 OFFSETS = (-3, -2, -1, 1, 2)
 DIRECTIONS = ("dependent to head", "head to dependent")
-
-CLUSTERS = "coref_clusters_"  # how the keys of clusters in doc.spans begin
 
 _CHOOSE, _SCORE = 0, -1  # parts of the Docs; without a split they are one
 _MORE = "give more of them, or held_out=False if each half is too small"

@@ -13,6 +13,7 @@ from spacy_bert.cli.data_conllu import conllu
 from spacy_bert.cli.data_glue import glue
 from spacy_bert.cli.data_hotpotqa import hotpotqa
 from spacy_bert.cli.data_iob import iob
+from spacy_bert.cli.data_probing import dpr, edges, gap, semeval2010, trec
 from spacy_bert.cli.data_squad import squad
 from spacy_bert.cli.errors import one_line_errors
 
@@ -91,3 +92,8 @@ data.command("babi", no_args_is_help=True)(babi)
 data.command("hotpotqa", no_args_is_help=True)(hotpotqa)
 data.command("choices", no_args_is_help=True)(choices)
 data.command("conllu", no_args_is_help=True)(conllu)
+data.command("gap", no_args_is_help=True)(gap)
+data.command("dpr", no_args_is_help=True)(dpr)
+data.command("semeval2010", no_args_is_help=True)(semeval2010)
+data.command("trec", no_args_is_help=True)(trec)
+data.command("edges", no_args_is_help=True)(edges)
