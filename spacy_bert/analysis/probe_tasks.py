@@ -9,12 +9,22 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from spacy.tokens import Doc, Span, Token
 
+from spacy_bert.datasets.coreference import CLUSTERS, PRONOUNS_KEY
+from spacy_bert.datasets.edges import FIRST_KEY, LABELS, SECOND_KEY
+from spacy_bert.datasets.semeval2010 import FIRST_KEY as FIRST_NOMINAL
+from spacy_bert.datasets.semeval2010 import RELATIONS
+from spacy_bert.datasets.semeval2010 import SECOND_KEY as SECOND_NOMINAL
 from spacy_bert.models.segments import SEPARATOR
+
+# Semantic roles of OntoNotes, core and not; what refers to one or goes on with it (R-, C-) is none.
+CORE_ROLES = (*(f"ARG{number}" for number in range(6)), "ARGA")
+OTHER_ROLES = "ADJ ADV CAU COM DIR DIS DSP EXT GOL LOC LVB MNR MOD NEG PNC PRD PRP PRR PRX REC TMP"
+ROLES = frozenset((*CORE_ROLES, *(f"ARGM-{role}" for role in OTHER_ROLES.split())))
 
 
 class Target(NamedTuple):
@@ -158,6 +168,90 @@ def supporting_fact(key: str = "supporting_facts") -> ProbeTask:
     return ProbeTask(name="supporting fact", targets=targets, pairs=True, scored=frozenset({"yes"}))
 
 
+def question_type() -> ProbeTask:
+    """The type of the answer that a question wants, its Doc's class (TREC)."""
+    return replace(category(), name="question type")
+
+
+def coreference() -> ProbeTask:
+    """Whether a mention and a pronoun, or two mentions, mean the same; "yes" alone is scored.
+
+    The mentions of a Doc stand in the groups of `doc.spans` that begin with "coref_clusters_". If
+    `doc.spans["pronouns"]` says which were asked about (GAP, DPR), each is paired with all mentions
+    but the pronouns; else, each mention with all before it.
+    """
+
+    def targets(doc: Doc) -> list[Target]:
+        clusters = [group for key, group in doc.spans.items() if key.startswith(CLUSTERS)]
+        own = sorted(
+            {(span.start, span.end, number) for number, g in enumerate(clusters) for span in g}
+        )
+        asked = {(span.start, span.end) for span in doc.spans.get(PRONOUNS_KEY, ())}
+        return [
+            Target((start, end), (other_start, other_end), ("yes" if one == other else "no",))
+            for place, (other_start, other_end, other) in enumerate(own)
+            if not asked or (other_start, other_end) in asked
+            for start, end, one in (own if asked else own[:place])
+            if (start, end) not in asked
+        ]
+
+    return ProbeTask(name="coreference", targets=targets, pairs=True, scored=frozenset({"yes"}))
+
+
+def relation() -> ProbeTask:
+    """The relation of two nominals and its direction (SemEval-2010 task 8); "Other" is not scored.
+
+    The nominals stand in `doc.spans["e1"]` and `doc.spans["e2"]`, the relation in `doc.cats`.
+    """
+
+    def targets(doc: Doc) -> list[Target]:
+        labels = tuple(label for label, value in doc.cats.items() if value == 1.0)
+        pairs = zip(
+            doc.spans.get(FIRST_NOMINAL, ()), doc.spans.get(SECOND_NOMINAL, ()), strict=True
+        )
+        return [Target((a.start, a.end), (b.start, b.end), labels) for a, b in pairs if labels]
+
+    return ProbeTask(name="relation", targets=targets, pairs=True, scored=frozenset(RELATIONS))
+
+
+def edges() -> ProbeTask:
+    """Labels of pairs of spans, as `data edges` reads them from JSON."""
+
+    def targets(doc: Doc) -> list[Target]:
+        first, second = doc.spans.get(FIRST_KEY, ()), doc.spans.get(SECOND_KEY, ())
+        if not second:
+            return []
+        return [
+            Target((a.start, a.end), (b.start, b.end), tuple(labels))
+            for a, b, labels in zip(first, second, first.attrs[LABELS], strict=True)
+        ]
+
+    return ProbeTask(name="edges", targets=targets, pairs=True)
+
+
+def labelled_spans() -> ProbeTask:
+    """Labels of single spans, as `data edges` reads them from JSON."""
+
+    def targets(doc: Doc) -> list[Target]:
+        spans = doc.spans.get(FIRST_KEY, ())
+        if not spans or doc.spans.get(SECOND_KEY, ()):
+            return []
+        labels = spans.attrs[LABELS]
+        return [
+            Target((s.start, s.end), None, tuple(own)) for s, own in zip(spans, labels, strict=True)
+        ]
+
+    return ProbeTask(name="labelled spans", targets=targets)
+
+
+def semantic_role() -> ProbeTask:
+    """As `edges`, of which core and other roles alone are scored (Tenney et al. 2019).
+
+    OntoNotes also has labels for what refers to an argument, or goes on with it: R-ARG0, C-ARG1.
+    """
+    return replace(edges(), name="semantic role", scored=ROLES)
+
+
 TASKS: dict[str, Callable[[], ProbeTask]] = {
     "pos": part_of_speech,
     "tag": tag,
@@ -166,6 +260,12 @@ TASKS: dict[str, Callable[[], ProbeTask]] = {
     "chunk": chunk,
     "category": category,
     "supporting-fact": supporting_fact,
+    "question-type": question_type,
+    "coreference": coreference,
+    "relation": relation,
+    "edges": edges,
+    "labelled-spans": labelled_spans,
+    "semantic-role": semantic_role,
 }
 
 

@@ -234,6 +234,12 @@ def _require(task: ProbeTask, train: TargetSet, dev: TargetSet) -> None:
             )
     if len({target.labels for target in train.targets}) < 2:
         raise ValueError(f"all targets of {task.name!r} have the same label: nothing to tell apart")
+    labels = {label for target in train.targets for label in target.labels}
+    if task.scored is not None and not labels & task.scored:
+        raise ValueError(
+            f"no training target of {task.name!r} has a label that is scored: "
+            f"{', '.join(sorted(task.scored)[:3])} or the like"
+        )
 
 
 def _probe_layers(layers: int) -> Tensor:

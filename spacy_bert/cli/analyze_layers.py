@@ -15,7 +15,10 @@ Others = Annotated[
     list[str] | None,
     typer.Option("--other", help="NAME=MODEL, shown beside; may be given several times."),
 ]
-TASKS = "pos, tag, dependency, entity, chunk, category, supporting-fact, or morph:FEATURE"
+TASKS = (
+    "pos, tag, dependency, entity, chunk, category, supporting-fact, question-type, coreference, "
+    "relation, edges, labelled-spans, semantic-role, or morph:FEATURE"
+)
 
 
 def probe(
