@@ -27,6 +27,7 @@ from spacy_bert.analysis.sections.structure import (
     add_minimal_pairs,
     add_phrases,
     add_sentences,
+    add_spanning_trees,
 )
 from spacy_bert.analysis.sentence_probes import (
     probe_sentences,
@@ -34,10 +35,12 @@ from spacy_bert.analysis.sentence_probes import (
     split_targets,
 )
 from spacy_bert.analysis.sentence_tasks import SENTENCE_TASKS, derive
+from spacy_bert.analysis.spanning_trees import spanning_trees
 from spacy_bert.analysis.stitching import StitchRecipe, stitch_models
 from spacy_bert.analysis.tensor_products import SCHEMES, Decomposition, decompose
 
 OWN = "this encoder"
+PARSED = 200  # Docs whose trees are read off all heads, among many
 
 
 def look_at_probes(
@@ -92,7 +95,7 @@ def look_at_pipeline(
 def look_at_structure(
     look: Look, docs: Sequence[Doc], *, test: Sequence[Doc] | None = None
 ) -> None:
-    """Phrases, sentences, agreement and roles: all that the annotation of the Docs allows.
+    """Phrases, sentences, agreement, roles and trees: all that the annotation of the Docs allows.
 
     Args:
         look: Where to look.
@@ -113,6 +116,7 @@ def look_at_structure(
         look_at_agreement(look, train, docs[::5] if test is None else test)
         depth = find_shim(look.nlp, look.component).network.config.num_hidden_layers
         look_at_roles(look, docs, sorted({1, (depth + 1) // 2, depth}))
+        look_at_spanning_trees(look, docs[:PARSED])
 
 
 def look_at_phrases(look: Look, docs: Sequence[Doc]) -> None:
@@ -159,6 +163,12 @@ def look_at_roles(look: Look, docs: Sequence[Doc], layers: Sequence[int]) -> Non
         for name, roles in SCHEMES.items()
     }
     add_decompositions(look.report, found, source=look.source)
+
+
+def look_at_spanning_trees(look: Look, docs: Sequence[Doc]) -> None:
+    """Whether the attention of a single head gives dependency trees."""
+    found = spanning_trees(look.nlp, docs, component=look.component, progress=look.progress)
+    add_spanning_trees(look.report, found, source=look.source)
 
 
 def look_at_pairs_of_sentences(

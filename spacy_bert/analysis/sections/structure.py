@@ -1,4 +1,4 @@
-"""Sections of a report: phrases, sentences, agreement and trees in the layers."""
+"""Sections of a report: phrases, sentences, agreement and roles in the layers, trees in heads."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from spacy_bert.analysis.agreement import Agreement
+from spacy_bert.analysis.head_maps import head_name
 from spacy_bert.analysis.layer_charts import lines_by_layer
 from spacy_bert.analysis.minimal_pairs import PairScore
 from spacy_bert.analysis.phrases import PhraseClusters
 from spacy_bert.analysis.report import Report
 from spacy_bert.analysis.sentence_probes import SentenceScores
+from spacy_bert.analysis.spanning_trees import SpanningTrees
 from spacy_bert.analysis.tensor_products import Decomposition
 
 
@@ -129,3 +131,43 @@ def add_decompositions(
         "nothing. “random tree” is the control of “tree”.",
         source=source,
     )
+
+
+def add_spanning_trees(report: Report, found: SpanningTrees, *, source: str) -> None:
+    """Add how far the trees of single heads agree with gold trees, beside cheap ones."""
+    undirected, directed = found.best
+    name = head_name(found.layer, found.head)
+    offset = f"{found.offset:+d}"
+    report.section("Trees of single heads")
+    report.text(
+        f"The tree of most attention in head {name} ({found.direction}) joins {undirected:.1%} of "
+        f"{found.words:,} words with their heads; joining neighbours, {found.chain:.1%}. In the "
+        f"right direction: {directed:.1%}; always the word at {offset}: "
+        f"{found.offset_directed:.1%}."
+    )
+    rows: list[dict[str, str | float]] = [
+        {"tree": f"head {name}, {found.direction}", "UUAS": undirected, "UAS": directed},
+        {"tree": "neighbours joined", "UUAS": found.chain},
+        {"tree": f"the word at {offset} as head", "UAS": found.offset_directed},
+        {
+            "tree": "mean of all heads",
+            "UUAS": float(np.nanmean(found.undirected)),
+            "UAS": float(np.nanmean(found.directed)),
+        },
+    ]
+    report.table(
+        "spanning-trees",
+        [
+            {"tree": row["tree"], "UUAS": _percent(row, "UUAS"), "UAS": _percent(row, "UAS")}
+            for row in rows
+        ],
+        caption="Words joined with their head (UUAS) and with the right head (UAS), in percent, "
+        "by the maximum spanning tree of a head's attention, the root given; the head and the "
+        f"offset were chosen on other Docs than the {found.sentences:,} sentences scored. High, "
+        "and above the neighbours, means that one head holds syntax.",
+        source=source,
+    )
+
+
+def _percent(row: Mapping[str, str | float], name: str) -> float | None:
+    return 100 * float(row[name]) if name in row else None
