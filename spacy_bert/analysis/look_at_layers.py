@@ -10,6 +10,7 @@ from spacy.tokens import Doc, Token
 from spacy.training import Example
 
 from spacy_bert.analysis.agreement import find_agreement, probe_agreement
+from spacy_bert.analysis.description_length import RECIPE, online_code
 from spacy_bert.analysis.inside import find_shim
 from spacy_bert.analysis.layer_choice import token_geometry
 from spacy_bert.analysis.layer_similarity import layer_similarity
@@ -18,8 +19,14 @@ from spacy_bert.analysis.minimal_pairs import MaskedScorer, MinimalPair, minimal
 from spacy_bert.analysis.phrases import phrase_clusters
 from spacy_bert.analysis.probe_tasks import ProbeTask
 from spacy_bert.analysis.probing import ProbeRecipe, probe
+from spacy_bert.analysis.regression import Quantity, regress
 from spacy_bert.analysis.sections.geometry import add_geometry
-from spacy_bert.analysis.sections.probing import add_classical_pipeline, add_probing
+from spacy_bert.analysis.sections.probing import (
+    add_classical_pipeline,
+    add_online_codes,
+    add_probing,
+    add_regressions,
+)
 from spacy_bert.analysis.sections.similarity import add_similarity, add_stitching
 from spacy_bert.analysis.sections.structure import (
     add_agreement,
@@ -66,6 +73,54 @@ def look_at_probes(
         for name, nlp in {OWN: look.nlp, **(others or {})}.items()
     }
     add_probing(look.report, found, source=look.source)
+
+
+def look_at_codes(
+    look: Look,
+    train: Sequence[Doc],
+    dev: Sequence[Doc],
+    task: ProbeTask,
+    *,
+    others: Mapping[str, Language] | None = None,
+    recipe: ProbeRecipe = RECIPE,
+) -> None:
+    """How few bits the labels of a task cost, given each layer (Voita & Titov 2020)."""
+    found = {
+        name: online_code(
+            nlp,
+            train,
+            dev,
+            task,
+            component=look.component if nlp is look.nlp else None,
+            recipe=recipe,
+            progress=look.progress,
+        )
+        for name, nlp in {OWN: look.nlp, **(others or {})}.items()
+    }
+    add_online_codes(look.report, found, source=look.source)
+
+
+def look_at_numbers(
+    look: Look,
+    train: Sequence[Doc],
+    dev: Sequence[Doc],
+    quantity: Quantity,
+    *,
+    others: Mapping[str, Language] | None = None,
+) -> None:
+    """How well a number of tokens is predicted from each layer."""
+    found = {
+        name: regress(
+            nlp,
+            train,
+            dev,
+            quantity,
+            component=look.component if nlp is look.nlp else None,
+            progress=look.progress,
+        )
+        for name, nlp in {OWN: look.nlp, **(others or {})}.items()
+    }
+    add_regressions(look.report, found, source=look.source)
 
 
 def look_at_pipeline(

@@ -19,39 +19,58 @@ TASKS = (
     "pos, tag, dependency, entity, chunk, category, supporting-fact, question-type, coreference, "
     "relation, edges, labelled-spans, semantic-role, or morph:FEATURE"
 )
+NUMBERS = "depth, position, head-distance"
 
 
 def probe(
     model: Model,
     train: Train,
     dev: Dev,
-    task: Annotated[str, typer.Option(help=f"What is asked: {TASKS}.")] = "pos",
+    task: Annotated[
+        str, typer.Option(help=f"What is asked: {TASKS}; or a number: {NUMBERS}.")
+    ] = "pos",
     report: Page = None,
     others: Others = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training targets.")] = 3,
+    online_code: Annotated[
+        bool, typer.Option("--online-code", help="Code length of the labels, instead of scores.")
+    ] = False,
     limit: Limit = None,
     component: Component = None,
     gpu_id: Gpu = -1,
 ) -> None:
     """What each layer knows of a task: edge probes, with a control task beside (Tenney et al.).
 
+    Of a number, how linear it is in each layer (R², Hupkes et al.). --online-code says how few bits
+    the labels cost, given a layer (Voita & Titov).
+
     Example: python -m spacy bert analyze probe bert-base train.conllu dev.conllu --task dependency
     """
     with looking(model, dev, report, component, gpu_id, f"probing for {task}") as look:
+        from dataclasses import replace
+
+        from spacy_bert.analysis import look_at_layers
+        from spacy_bert.analysis.description_length import RECIPE
         from spacy_bert.analysis.inputs import load_named, read_docs
-        from spacy_bert.analysis.look_at_layers import look_at_probes
         from spacy_bert.analysis.probe_tasks import find_task
         from spacy_bert.analysis.probing import ProbeRecipe
+        from spacy_bert.analysis.regression import QUANTITIES
 
-        found = find_task(task)
-        look_at_probes(
-            look,
-            read_docs(look.nlp, train, limit=limit),
-            read_docs(look.nlp, dev, limit=limit),
-            found,
-            others=load_named(others or ()),
-            recipe=ProbeRecipe(epochs=epochs),
-        )
+        is_number = task in QUANTITIES
+        if is_number and online_code:
+            raise ValueError(f"--online-code sends labels, and {task} is a number")
+        found = None if is_number else find_task(task)
+        known, asked = (read_docs(look.nlp, file, limit=limit) for file in (train, dev))
+        named = load_named(others or ())
+        if found is None:
+            number = QUANTITIES[task]()
+            look_at_layers.look_at_numbers(look, known, asked, number, others=named)
+        elif online_code:
+            recipe = replace(RECIPE, epochs=epochs)
+            look_at_layers.look_at_codes(look, known, asked, found, others=named, recipe=recipe)
+        else:
+            recipe = ProbeRecipe(epochs=epochs)
+            look_at_layers.look_at_probes(look, known, asked, found, others=named, recipe=recipe)
 
 
 def pipeline(
@@ -98,7 +117,8 @@ def structure(
 ) -> None:
     """Phrases, ten questions about sentences, agreement, roles, by layer (Jawahar et al. 2019).
 
-    Of DATA with entities or chunks in doc.ents, whether they cluster; of a treebank, the rest.
+    Of DATA with entities or chunks in doc.ents, whether they cluster; of a treebank, the rest, and
+    the dependency trees that single heads give (Htut et al. 2019).
 
     Example: python -m spacy bert analyze structure bert-base en_ewt-ud-train.conllu
     """

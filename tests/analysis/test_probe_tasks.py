@@ -11,6 +11,8 @@ from spacy.tokens import Doc, DocBin
 
 from spacy_bert.analysis.probe_tasks import TASKS, Target, find_task
 from spacy_bert.analysis.probing import ProbeRecipe, probe
+from spacy_bert.analysis.regression import QUANTITIES
+from spacy_bert.cli.analyze_layers import NUMBERS
 from spacy_bert.cli.analyze_layers import TASKS as NAMED
 from spacy_bert.datasets.coreference import write_dpr
 from spacy_bert.datasets.edges import write_edges
@@ -136,3 +138,4 @@ def test_a_task_whose_scored_labels_are_missing(nlp: Language, tmp_path: Path) -
 
 def test_the_command_names_all_tasks() -> None:
     assert NAMED.replace("or morph:FEATURE", "").strip(", ").split(", ") == list(TASKS)
+    assert NUMBERS.split(", ") == list(QUANTITIES)

@@ -62,13 +62,17 @@ def test_probes(checkpoint: Path, trees: Path, tmp_path: Path) -> None:
     assert "again: tag is read best off layer" in output
     assert "selectivity" in output
     assert "chart-probing-tag" in page.read_text(encoding="utf8")
+    output = run("probe", checkpoint, trees, trees, "--task", "tag", "--epochs", 1, "--online-code")
+    assert "times less than in the uniform code" in output
+    output = run("probe", checkpoint, trees, trees, "--task", "depth")
+    assert "depth in the tree is predicted best from layer" in output
     output = run("pipeline", checkpoint, trees, trees, "--tasks", "pos,dependency", "--epochs", 1)
     assert "expected layer" in output
 
 
 def test_structure(checkpoint: Path, trees: Path, tmp_path: Path) -> None:
     output = run("structure", checkpoint, trees)
-    for name in ("TopConst", "SubjNum", "verbs", "random tree"):
+    for name in ("TopConst", "SubjNum", "verbs", "random tree", "joining neighbours"):
         assert name in output
     nlp, docs = spacy.blank("en"), []
     for text in SENTENCES:
@@ -105,6 +109,11 @@ def test_stitches(checkpoint: Path, tmp_path: Path) -> None:
     ("args", "message"),
     [
         (["probe", "{}", "trees.conllu", "trees.conllu", "--task", "x"], "unknown task 'x'"),
+        (
+            ["probe", "{}", "trees.conllu", "trees.conllu", "--task", "depth", "--online-code"],
+            "--online-code sends labels, and depth is a number",
+        ),
+        (["probe", "{}", "texts.txt", "texts.txt", "--task", "depth"], "do not differ in depth"),
         (["probe", "{}", "texts.txt", "texts.txt"], "nothing to probe for 'part of speech'"),
         (["compare", "{}", "texts.txt"], "take more, or less"),
         (["compare", "{}", "texts.txt", "--other", "x"], "give NAME=MODEL"),

@@ -8,8 +8,10 @@ from typing import Any
 import altair as alt
 import numpy as np
 
+from spacy_bert.analysis.description_length import OnlineCode
 from spacy_bert.analysis.layer_charts import lines_by_layer
 from spacy_bert.analysis.probing import Probing, divergence_from_uniform
+from spacy_bert.analysis.regression import Regression
 from spacy_bert.analysis.report import Report
 
 
@@ -68,6 +70,102 @@ def add_probing(report: Report, found: Mapping[str, Probing], *, source: str) ->
         caption="The best single layer, its control task (random labels for words, which only "
         "memory can give), the difference of the two (selectivity), and the learned mixture of all "
         "layers.",
+        source=source,
+    )
+
+
+def add_online_codes(report: Report, found: Mapping[str, OnlineCode], *, source: str) -> None:
+    """Add how few bits the labels of a task cost by layer, for one encoder or for several.
+
+    Args:
+        report: The report.
+        found: Name of an encoder to the codes of the labels, all of one task; at most five.
+        source: Where the annotation and the networks come from.
+    """
+    first = next(iter(found.values()))
+    name = first.task.lower().replace(" ", "-")
+    report.section(f"Description length: {first.task}")
+    for encoder, each in found.items():
+        best = int(each.code.bits.argmin())
+        report.text(
+            f"{encoder}: the labels of {each.code.targets:,} spans cost least from layer {best}, "
+            f"{each.code.bits[best] / 1000:.1f} kilobits, {each.code.compression[best]:.2f} times "
+            f"less than in the uniform code (control task {each.control.compression[best]:.2f})."
+        )
+    series = {encoder: each.code.compression for encoder, each in found.items()}
+    if len(found) == 1:
+        series = {"task": first.code.compression, "control task": first.control.compression}
+    report.chart(
+        f"online-code-{name}",
+        lines_by_layer(series, title="compression", zero=True),
+        caption="How many times shorter than the uniform code the labels become if they are sent "
+        "in portions, each by a probe that has learned from those before (Voita & Titov 2020), by "
+        "layer, 0 the embeddings. High means that the layer tells the labels, and by few "
+        "examples; 1 that it does not.",
+        source=source,
+    )
+    report.table(
+        f"online-code-{name}-bits",
+        [
+            {
+                "encoder": encoder,
+                "layer": layer,
+                "bits": float(each.code.bits[layer]),
+                "compression": float(each.code.compression[layer]),
+                "control": float(each.control.compression[layer]),
+            }
+            for encoder, each in found.items()
+            for layer in range(len(each.code.bits))
+        ],
+        caption="Length of the online code in bits, and how many times shorter it is than the "
+        "uniform one, beside the control task (random labels for words).",
+        source=source,
+    )
+
+
+def add_regressions(report: Report, found: Mapping[str, Regression], *, source: str) -> None:
+    """Add how well a number is predicted from each layer, for one encoder or for several.
+
+    Args:
+        report: The report.
+        found: Name of an encoder to what is predicted from it, all of one number; at most five.
+        source: Where the annotation and the networks come from.
+    """
+    first = next(iter(found.values()))
+    name = first.quantity.lower().replace(" ", "-")
+    report.section(f"Regression: {first.quantity}")
+    for encoder, each in found.items():
+        best = each.best_layer
+        report.text(
+            f"{encoder}: {each.quantity} is predicted best from layer {best}, R² "
+            f"{each.determination[best]:.3f}, r {each.correlation[best]:.3f} (shuffled among "
+            f"{each.tokens[1]:,} tokens: R² {each.control[best]:.3f})."
+        )
+    series = {encoder: each.determination for encoder, each in found.items()}
+    if len(found) == 1:
+        series = {"number": first.determination, "shuffled": first.control}
+    report.chart(
+        f"regression-{name}",
+        lines_by_layer(series, title="R²"),
+        caption="R² of a linear regression on the vectors of each layer, 0 the embeddings: 1 means "
+        "that the number is linear in the layer, 0 that the layer tells nothing of it.",
+        source=source,
+    )
+    report.table(
+        f"regression-{name}-scores",
+        [
+            {
+                "encoder": encoder,
+                "layer": layer,
+                "R²": float(each.determination[layer]),
+                "r": float(each.correlation[layer]),
+                "shuffled, R²": float(each.control[layer]),
+            }
+            for encoder, each in found.items()
+            for layer in range(len(each.determination))
+        ],
+        caption="Variance of the number that a linear regression explains (R²), correlation of "
+        "prediction and number (r), and the control: the same numbers shuffled among all tokens.",
         source=source,
     )
 
