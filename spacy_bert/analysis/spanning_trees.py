@@ -77,8 +77,8 @@ def spanning_trees(
     """Read a tree off every head, in both directions, and compare it with the gold tree.
 
     Attention is between words, [CLS] and [SEP] left out; of long Docs, there is none from one
-    window to another. A tree takes about a millisecond, and there are two of each head: 200
-    sentences and 144 heads take about a minute.
+    window to another. There are two trees of each head and sentence to find: a few hundred Docs
+    will do.
 
     Args:
         nlp: A pipeline with an encoder.

@@ -112,6 +112,11 @@ class EncoderShim(TorchShim):
         with torch.inference_mode(False), torch.no_grad():
             return lowered(network, self.precision)
 
+    def to_device(self, device_type: str, device_id: int) -> None:
+        """Move the network; the copy in another precision is made again where it is then."""
+        super().to_device(device_type, device_id)
+        self._lowered = None
+
     def __getstate__(self) -> dict[str, Any]:
         """For pickle: without the copy in another precision."""
         return {**super().__getstate__(), "_changes": Changes(), "_lowered": None}

@@ -97,6 +97,17 @@ def test_the_low_copy_is_made_once(low: Language) -> None:
         assert first is not shim.network
 
 
+def test_the_low_copy_is_made_again_on_another_device(low: Language) -> None:
+    shim = encoder_shim(low.get_pipe("bert").model)
+    expected = vectors(low)
+    with shim.predicting() as first:
+        pass
+    shim.to_device("cpu", 0)
+    with shim.predicting() as second:
+        assert second is not first
+    np.testing.assert_array_equal(vectors(low), expected)
+
+
 def test_copies_and_pickles_have_their_own(low: Language) -> None:
     model = low.get_pipe("bert").model
     expected = vectors(low)
