@@ -24,8 +24,13 @@ def join(nlp: Language, *parts: str) -> Doc:
 
     Raises:
         ValueError: if no part is given or a part holds U+001E itself.
-        TypeError: if a part is not a string.
+        TypeError: if a part is not a string, or the pipeline is missing.
     """
+    if not isinstance(nlp, Language):
+        raise TypeError(
+            'join takes the pipeline first: join(nlp, "first", "second"), got a '
+            f"{type(nlp).__name__}"
+        )
     if not parts:
         raise ValueError('join needs at least one text: join(nlp, "first", "second")')
     for number, part in enumerate(parts, start=1):

@@ -15,7 +15,7 @@ from transformers.data.metrics.squad_metrics import (
     normalize_answer,
 )
 
-from spacy_bert.pipeline.answer_gold import gold_texts
+from spacy_bert.pipeline.answer_gold import gold_texts, require_question
 from spacy_bert.pipeline.answers import Answer, answers
 
 
@@ -29,6 +29,7 @@ class _Question:
 
     @classmethod
     def build(cls, example: Example, spans_key: str) -> _Question:
+        require_question(example.reference)
         group = example.reference.spans[spans_key]
         gold = [text for text in gold_texts(group) if normalize_answer(text)] or [""]
         return cls(gold=gold, has_answer=len(group) > 0, said=answers(example.predicted))
@@ -64,6 +65,9 @@ def score_answers(
         that have one (`answers_has_em`, `answers_has_f1`) and that have none (`answers_no_em`); and
         if null answers were looked for, the threshold at which F1 would be best
         (`answers_best_f1_threshold`, `answers_best_f1`).
+
+    Raises:
+        ValueError: if a Doc has gold answers, but no question.
     """
     questions = [
         _Question.build(example, spans_key)

@@ -55,6 +55,11 @@ def install_answers() -> None:
         Doc.set_extension(EXTENSION, getter=answers)
 
 
+def forget_answers(doc: Doc) -> None:
+    """Leave no answers on the Doc; `doc.spans` stays as it is."""
+    doc.user_data.pop(KEY, None)
+
+
 def set_answers(doc: Doc, found: Sequence[Answer], spans_key: str) -> None:
     """Keep the answers on the Doc, and the tokens of the best one in `doc.spans`."""
     doc.user_data[KEY] = [[a.start_char, a.end_char, a.score, a.probability] for a in found]

@@ -22,8 +22,13 @@ from spacy_bert.pipeline.chosen import (
     count_choices,
     gold_choice,
     install_choice,
-    require_choices,
     set_choice,
+)
+from spacy_bert.pipeline.helpers import (
+    require_gold,
+    require_pipeline,
+    require_text,
+    warn_of_plain_text,
 )
 from spacy_bert.pipeline.upstream import (
     find_encoder,
@@ -37,6 +42,7 @@ Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
 
 SAMPLE = 10  # Docs that are enough to infer the model's dimensions
 MISSING = -1
+CHOOSE = "choose(nlp, context, [first, second])"
 
 DEFAULT_CONFIG = {
     "loss_weight": 1.0,
@@ -85,7 +91,8 @@ class BertChoice(TrainablePipe):
 
     A Doc is `spacy_bert.join(nlp, context, choice, choice, ...)`, with any number of choices, each
     of which is read together with the context. The index of the best one stands in `doc._.choice`,
-    the probabilities of all in `doc._.choice_scores`.
+    the probabilities of all in `doc._.choice_scores`. A Doc of one segment leaves nothing to choose
+    and is passed over, with a warning.
 
     The gold choice stands in `doc.cats`, whose keys are the indices of the choices: 1.0 for the
     right one, 0.0 for the others. A Doc without cats is not annotated, and counts for nothing.
@@ -119,8 +126,8 @@ class BertChoice(TrainablePipe):
             nlp: the pipeline, in which the encoder is looked for.
 
         Raises:
-            ValueError: if there is no encoder to listen to, it is not ours, or it is left-to-right
-                and its first piece is read.
+            ValueError: if there is no encoder to listen to, it is not ours, it is left-to-right
+                and its first piece is read, or no Doc says which of its choices is right.
         """
         validate_get_examples(get_examples, "BertChoice.initialize")
         encoder = None if nlp is None else find_encoder(self.name, self.model, nlp)
@@ -131,6 +138,13 @@ class BertChoice(TrainablePipe):
                 f"[components.{self.name}] reads pairs of context and choice, which only "
                 'spacy_bert.Encoder.v1 lays out: put the component "bert" before it'
             )
+        require_gold(
+            get_examples(),
+            lambda doc: bool(doc.cats),
+            self.name,
+            "no training Doc says which of its choices is right; doc.cats holds 1.0 under the "
+            "index of the right one, as `python -m spacy bert data choices` writes it",
+        )
         self.model.initialize(X=[example.reference for example in islice(get_examples(), SAMPLE)])
         take_pooler(self.model, encoder)
 
@@ -140,8 +154,8 @@ class BertChoice(TrainablePipe):
         ops = self.model.ops
         if not docs:
             return Ragged(ops.alloc2f(0, 1), ops.alloc1i(0))
-        for doc in docs:
-            require_choices(doc)
+        if not all(map(count_choices, docs)):
+            warn_of_plain_text(self.name, "choices", "join(nlp, context, choice, choice, ...)")
         require_encoding(self.name, self.model, docs)
         require_windows(self.name, self.model, docs)
         return self.model.predict(docs)
@@ -155,7 +169,7 @@ class BertChoice(TrainablePipe):
         probabilities = to_numpy(ops.xp.exp(log_softmax(ops, scores)))
         ends = to_numpy(scores.lengths).cumsum()
         for doc, own in zip(docs, np.split(probabilities, ends[:-1]), strict=True):
-            set_choice(doc, own.tolist())
+            set_choice(doc, own.tolist() if count_choices(doc) else [])
 
     def get_loss(self, examples: Iterable[Example], scores: Ragged) -> tuple[float, Ragged]:
         """Mean over annotated Docs of the cross-entropy of their choices, and its gradient.
@@ -215,21 +229,23 @@ def choose(nlp: Language, context: str, choices: Sequence[str]) -> tuple[int, li
     Args:
         nlp: a pipeline with the component `bert_choice`.
         context: what the choices go on with, or answer; may be empty.
-        choices: the texts to choose from.
+        choices: the texts to choose from, two at least, none of them empty.
 
     Returns:
         The index of the best choice, and the probability of each.
 
     Raises:
         ValueError: if the pipeline does not choose, or there is nothing to choose from.
-        TypeError: if `choices` is a single text.
+        TypeError: if `choices` is no list of texts, or the context no text.
     """
-    if isinstance(choices, str):
-        raise TypeError("choose takes a list of texts: choose(nlp, context, [first, second])")
-    if not any(isinstance(component, BertChoice) for _, component in nlp.pipeline):
-        raise ValueError(
-            'the pipeline has no component "bert_choice" that would choose '
-            f"(it has {', '.join(nlp.pipe_names) or 'none'}): add one and train it, or enable it"
-        )
+    require_pipeline(nlp, BertChoice, "bert_choice", CHOOSE)
+    if isinstance(choices, str) or not isinstance(choices, Sequence):
+        raise TypeError(f"the choices must be a list: {CHOOSE}, got a {type(choices).__name__}")
+    if not isinstance(context, str):
+        raise TypeError(f"the context must be a text: {CHOOSE}, got a {type(context).__name__}")
+    if len(choices) < 2:
+        raise ValueError(f"there must be two choices at least: {CHOOSE}, got {len(choices)}")
+    for number, text in enumerate(choices, start=1):
+        require_text(text, f"choice {number}", CHOOSE)
     probabilities = choice_scores(nlp(join(nlp, context, *choices)))
     return probabilities.index(max(probabilities)), probabilities

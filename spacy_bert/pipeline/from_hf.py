@@ -11,7 +11,6 @@ from typing import Any, cast
 import spacy
 import torch
 from spacy.language import Language
-from spacy.training import Example
 from torch import Tensor
 
 from spacy_bert.bert import BertModel
@@ -20,7 +19,6 @@ from spacy_bert.models.conversion import require_vocabulary
 from spacy_bert.models.encoder import encoder_shim
 from spacy_bert.models.heads import Head, head_shim
 from spacy_bert.models.hub import find_checkpoint
-from spacy_bert.models.segments import join
 from spacy_bert.pipeline.bio import find_tags
 from spacy_bert.pipeline.hf_tasks import (
     ENCODER,
@@ -213,8 +211,7 @@ def _add_component(nlp: Language, task: Task, component: _Component) -> None:
     pipe: Any = nlp.add_pipe(task.factory, config=component.settings)
     for label in component.labels:
         pipe.add_label(label)
-    doc = join(nlp, "one", "two")
-    nlp.initialize(lambda: [Example(doc, nlp.make_doc(doc.text))])  # takes the encoder's pooler
+    nlp.initialize()  # takes the encoder's pooler
     output = cast(Head, head_shim(pipe.model).module).output
     with torch.no_grad():
         output.weight.copy_(component.weight)

@@ -20,13 +20,26 @@ from spacy_bert.models.segments import SEPARATOR, join
 from spacy_bert.models.span_qa import SpanQA
 from spacy_bert.models.windows import Windows
 from spacy_bert.pipeline.answer_decoding import Decoder
-from spacy_bert.pipeline.answer_gold import MISSING, find_targets, gold_characters, require_question
-from spacy_bert.pipeline.answers import Answer, answers, install_answers, set_answers
+from spacy_bert.pipeline.answer_gold import MISSING, find_targets, gold_characters
+from spacy_bert.pipeline.answers import (
+    Answer,
+    answers,
+    forget_answers,
+    install_answers,
+    set_answers,
+)
+from spacy_bert.pipeline.helpers import (
+    require_gold,
+    require_pipeline,
+    require_text,
+    warn_of_plain_text,
+)
 from spacy_bert.pipeline.upstream import find_encoder, require_encoding, require_windows
 
 Array: TypeAlias = Any  # of numpy or cupy, as thinc's ops are
 
 SAMPLE = 10  # Docs that are enough to infer the model's dimensions
+ASK = "ask(nlp, question, context)"
 
 DEFAULT_CONFIG = {
     "spans_key": "answers",
@@ -105,7 +118,8 @@ class BertSpanQA(TrainablePipe):
 
     A Doc is `spacy_bert.join(nlp, question, context)`, with any number of contexts. The answers
     stand in `doc._.answers`, best first; the tokens of the best one in `doc.spans["answers"]`, with
-    its exact text in `attrs["texts"]`, and no tokens if the context holds no answer.
+    its exact text in `attrs["texts"]`, and no tokens if the context holds no answer. A Doc of one
+    segment asks nothing and is passed over, with a warning.
 
     Gold answers stand in `doc.spans["answers"]` likewise: several are alternatives, of which the
     first is learned; an empty group says that there is no answer; a Doc without the group is not
@@ -157,7 +171,8 @@ class BertSpanQA(TrainablePipe):
             nlp: the pipeline, in which the encoder is looked for.
 
         Raises:
-            ValueError: if there is no encoder to listen to, or it is not ours.
+            ValueError: if there is no encoder to listen to, it is not ours, or no Doc has a
+                question with gold answers.
         """
         validate_get_examples(get_examples, "BertSpanQA.initialize")
         if nlp is not None and find_encoder(self.name, self.model, nlp) is None:
@@ -165,6 +180,13 @@ class BertSpanQA(TrainablePipe):
                 f"[components.{self.name}] reads windows of question and context, which only "
                 'spacy_bert.Encoder.v1 lays out: put the component "bert" before it'
             )
+        require_gold(
+            get_examples(),
+            lambda doc: self.spans_key in doc.spans,
+            self.name,
+            f"no training Doc has gold answers in doc.spans[{self.spans_key!r}]; `python -m spacy "
+            "bert data squad` writes them, or set spans_key to the group that holds them",
+        )
         self.model.initialize(X=[example.reference for example in islice(get_examples(), SAMPLE)])
 
     def predict(self, docs: Iterable[Doc]) -> list[Windows]:
@@ -172,8 +194,8 @@ class BertSpanQA(TrainablePipe):
         docs = list(docs)
         if not docs:
             return []
-        for doc in docs:
-            require_question(doc)
+        if not all(SEPARATOR in doc.text for doc in docs):
+            warn_of_plain_text(self.name, "a question", "join(nlp, question, context)")
         require_encoding(self.name, self.model, docs)
         require_windows(self.name, self.model, docs)
         return self.model.predict(docs)
@@ -186,7 +208,10 @@ class BertSpanQA(TrainablePipe):
         logits = to_numpy(self.model.ops.xp.concatenate([windows.rows for windows in scores]))
         ends = np.cumsum([len(windows.rows) for windows in scores])
         for doc, windows, own in zip(docs, scores, np.split(logits, ends[:-1]), strict=True):
-            set_answers(doc, self.decoder.decode(doc.text, windows, own), self.spans_key)
+            if SEPARATOR in doc.text:
+                set_answers(doc, self.decoder.decode(doc.text, windows, own), self.spans_key)
+            else:
+                forget_answers(doc)
 
     def get_loss(
         self, examples: Iterable[Example], scores: Sequence[Windows]
@@ -257,23 +282,24 @@ def ask(nlp: Language, question: str | list[str], context: str) -> Answer | list
     Args:
         nlp: a pipeline with the component `bert_span_qa`.
         question: one question, or several, which are answered in batches.
-        context: the text that may hold the answers.
+        context: the text that may hold the answers; if it is empty, the answer is the null answer.
 
     Returns:
         The best answer to each question; its characters count from the beginning of `context`.
 
     Raises:
-        ValueError: if the pipeline answers no questions.
+        ValueError: if the pipeline answers no questions, or a question is empty.
+        TypeError: if what should be a text is none.
     """
-    if not any(isinstance(component, BertSpanQA) for _, component in nlp.pipeline):
-        raise ValueError(
-            'the pipeline has no component "bert_span_qa" that would answer a question '
-            f"(it has {', '.join(nlp.pipe_names) or 'none'}): add one and train it, or enable it"
-        )
-    questions = [question] if isinstance(question, str) else question
+    require_pipeline(nlp, BertSpanQA, "bert_span_qa", ASK)
+    questions = question if isinstance(question, list | tuple) else [question]
+    for each in questions:
+        require_text(each, "the question", ASK)
+    if not isinstance(context, str):
+        raise TypeError(f"the context must be a text: {ASK}, got a {type(context).__name__}")
     docs = nlp.pipe(join(nlp, each, context) for each in questions)
     found = [_in_context(doc) for doc in docs]
-    return found[0] if isinstance(question, str) else found
+    return found if isinstance(question, list | tuple) else found[0]
 
 
 def _in_context(doc: Doc) -> Answer:

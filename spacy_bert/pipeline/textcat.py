@@ -13,7 +13,7 @@ from spacy.language import Language
 from spacy.pipeline.textcat import TextCategorizer
 from spacy.pipeline.textcat_multilabel import MultiLabel_TextCategorizer
 from spacy.tokens import Doc
-from spacy.training import Example, validate_examples
+from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model
 from thinc.types import Floats2d
@@ -214,10 +214,12 @@ class BertTextCategorizer(TextCategorizer):
             ValueError: if there is no encoder to listen to, or it is left-to-right and its first
                 piece is read, there are too few labels, or `class_weights` names another one.
         """
+        validate_get_examples(get_examples, "BertTextCategorizer.initialize")
         encoder = None if nlp is None else find_encoder(self.name, self.model, nlp)
         if encoder is not None:
             require_informed_piece(self.name, self.model, encoder)
         if self.mode == "exclusive":
+            labels = self._require_two_classes(get_examples, labels)
             super().initialize(get_examples, nlp=nlp, labels=labels, positive_label=positive_label)
         elif positive_label is not None:
             raise ValueError(
@@ -270,22 +272,44 @@ class BertTextCategorizer(TextCategorizer):
         ]
         start_at(self.model, np.array([np.mean(values) if values else 0.0 for values in known]))
 
+    def _require_two_classes(
+        self, get_examples: Callable[[], Iterable[Example]], labels: Iterable[str] | None
+    ) -> list[str]:
+        """The classes, found in the examples if they are not given.
+
+        Raises:
+            ValueError: if there is none to tell from another.
+        """
+        if labels is None:
+            labels = (label for example in get_examples() for label in example.reference.cats)
+        found = list(dict.fromkeys([*self.labels, *labels]))
+        if len(found) < 2:
+            raise ValueError(
+                f"[components.{self.name}] exclusive classes must be two or more, but the training "
+                f"data (doc.cats) have {found or 'none'}: add the opposite class, or set mode = "
+                '"multilabel", where a class alone holds or not, or "regression"'
+            )
+        return found
+
     def _validate_categories(self, examples: Iterable[Example]) -> None:
-        if self.mode == "multilabel":
-            MultiLabel_TextCategorizer._validate_categories(self, examples)
-            return
+        """As spaCy's, whose own errors (E851, E895) send to other components."""
         for example in examples:
             cats = example.reference.cats
             if self.mode == "regression":
                 self._require_numbers(cats)
                 continue
+            for label, value in cats.items():
+                if value not in (0.0, 1.0):
+                    raise ValueError(
+                        f"[components.{self.name}] doc.cats[{label!r}] is {value!r}, but a class "
+                        'holds (1.0) or not (0.0): for real values set mode = "regression"'
+                    )
             true = [label for label, value in cats.items() if value == 1.0]
-            if len(true) > 1:  # spaCy's own error, E895, sends to another component
+            if self.mode == "exclusive" and len(true) > 1:
                 raise ValueError(
                     f"[components.{self.name}] a Doc has several true classes "
                     f'({", ".join(true)}): where several may hold, set mode = "multilabel"'
                 )
-            super()._validate_categories([example])
 
     def _require_numbers(self, cats: Mapping[str, object]) -> None:
         for label, value in cats.items():

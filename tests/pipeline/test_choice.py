@@ -45,15 +45,40 @@ def test_choose(chooser: Language) -> None:
     (doc,) = chooser.pipe([spacy_bert.join(chooser, context, *choices)])
     assert probabilities == pytest.approx(doc._.choice_scores)
     assert spacy_bert.choose(chooser, context, choices[::-1])[0] == len(choices) - 1 - right
-    assert spacy_bert.choose(chooser, context, ["light."]) == (0, [1.0])
-    with pytest.raises(ValueError, match=r"^no choices: "):
-        spacy_bert.choose(chooser, context, [])
-    with pytest.raises(TypeError, match="choose takes a list of texts"):
-        spacy_bert.choose(chooser, context, "light.")
-    with pytest.raises(ValueError, match=r'no component "bert_choice" .* .it has none.: add one'):
+    assert spacy_bert.choose(chooser, context, tuple(choices))[0] == right
+    assert len(spacy_bert.choose(chooser, "", choices)[1]) == len(choices)
+    with pytest.raises(ValueError, match=r'no component "bert_choice", .* .it has none.: add one'):
         spacy_bert.choose(spacy.blank("en"), context, choices)
     with chooser.select_pipes(disable=["bert_choice"]), pytest.raises(ValueError, match="enable"):
         spacy_bert.choose(chooser, context, choices)
+
+
+@pytest.mark.parametrize(
+    ("context", "choices", "message"),
+    [
+        ("Why?", [], "ValueError: there must be two choices at least: {call}, got 0"),
+        ("Why?", ["light."], "ValueError: there must be two choices at least: {call}, got 1"),
+        ("Why?", ["light.", " "], "ValueError: choice 2 is empty: {call}"),
+        ("Why?", ["light.", None], "TypeError: choice 2 must be a text: {call}, got a NoneType"),
+        ("Why?", "light.", "TypeError: the choices must be a list: {call}, got a str"),
+        ("Why?", 2, "TypeError: the choices must be a list: {call}, got a int"),
+        (None, ["a", "b"], "TypeError: the context must be a text: {call}, got a NoneType"),
+    ],
+)
+def test_choose_says_what_it_lacks(
+    chooser: Language, context: str, choices: list[str], message: str
+) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        spacy_bert.choose(chooser, context, choices)
+    call = "choose(nlp, context, [first, second])"
+    assert f"{caught.type.__name__}: {caught.value}" == message.format(call=call)
+
+
+def test_choose_and_join_want_the_pipeline_first() -> None:
+    with pytest.raises(TypeError, match=r"the pipeline: choose\(nlp, .*, got a str$"):
+        spacy_bert.choose("Why?", ["a", "b"], "c")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^join takes the pipeline first: .*, got a str$"):
+        spacy_bert.join("first", "second")  # type: ignore[arg-type]
 
 
 # Parity
@@ -235,11 +260,27 @@ def test_empty_and_blank_choices(chooser: Language) -> None:
     assert list(chooser.pipe([])) == []
 
 
-def test_no_choices_is_an_error(chooser: Language) -> None:
-    message = r"^no choices: .*; use spacy_bert\.join\(nlp, context, choice, choice, \.\.\.\)$"
-    for text in ("It rains.", "", " "):
-        with pytest.raises(ValueError, match=message):
-            chooser(text)
+def test_what_has_no_choices_is_passed_over_with_a_warning(chooser: Language) -> None:
+    chosen, _ = docs(chooser)[:2]
+    expected = chooser(chosen.copy())._.choice_scores
+    texts = [chooser.make_doc(text) for text in ("It rains.", "", " ")]
+    with pytest.warns(UserWarning, match=r"bert_choice\] passes over Docs without choices: .*join"):
+        plain, empty, space, found = chooser.pipe([*texts, chosen])
+    for doc in (plain, empty, space):
+        assert doc._.choice is None
+        assert doc._.choice_scores == []
+    assert found._.choice_scores == pytest.approx(expected, abs=1e-5)
+    mixed = [Example(doc.copy(), doc) for doc in map(chooser.make_doc, ("It rains.", ""))]
+    with pytest.warns(UserWarning, match="without choices"):
+        assert chooser.evaluate([*examples(chooser), *mixed])["choice_acc"] == 1.0
+
+
+def test_training_data_without_a_right_choice_are_refused(chooser: Language) -> None:
+    plain = [Example(doc.copy(), doc) for doc in docs(chooser)]
+    with pytest.raises(
+        ValueError, match=r"^\[components.bert_choice\] there is nothing to learn: no tr"
+    ):
+        chooser.get_pipe("bert_choice").initialize(lambda: plain, nlp=chooser)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_ask(reader: Language) -> None:
     assert (several[-1].start_char, several[-1].end_char) == (-1, -1)
     assert spacy_bert.ask(reader, [], CONTEXT) == []
     for pipeline in (spacy.blank("en"), spacy.blank("en")):
-        with pytest.raises(ValueError, match='no component "bert_span_qa" that would answer'):
+        with pytest.raises(ValueError, match='no component "bert_span_qa", which ask'):
             spacy_bert.ask(pipeline, "Who?", CONTEXT)
     with reader.select_pipes(disable=["bert_span_qa"]), pytest.raises(ValueError, match="enable"):
         spacy_bert.ask(reader, "Who?", CONTEXT)
@@ -268,10 +268,50 @@ def test_a_context_without_words_has_no_answer(reader: Language) -> None:
     assert list(reader.pipe([])) == []
 
 
-def test_no_question_is_an_error(reader: Language) -> None:
-    for text in ("It rains.", "", " "):
-        with pytest.raises(ValueError, match=r"^no question: .*spacy_bert\.join\(nlp, question"):
-            reader(text)
+def test_what_asks_nothing_is_passed_over_with_a_warning(reader: Language) -> None:
+    asked = docs(reader)[0]
+    expected = reader(asked.copy())._.answers
+    texts = [reader.make_doc(text) for text in ("It rains.", "", " ")]
+    with pytest.warns(UserWarning, match=r"bert_span_qa\] passes over Docs without a question: "):
+        plain, empty, space, found = reader.pipe([*texts, asked])
+    for doc in (plain, empty, space):
+        assert doc._.answers == []
+        assert KEY not in doc.spans
+    assert [a.text for a in found._.answers] == [a.text for a in expected]
+    mixed = [Example(doc.copy(), doc) for doc in map(reader.make_doc, ("It rains.", ""))]
+    with pytest.warns(UserWarning, match="without a question"):
+        assert reader.evaluate(mixed)["answers_em"] is None
+
+
+def test_training_data_without_gold_answers_are_refused(reader: Language) -> None:
+    plain = [Example(doc.copy(), doc) for doc in docs(reader)]
+    with pytest.raises(ValueError, match=r"bert_span_qa\] there is nothing to learn: no training"):
+        reader.get_pipe("bert_span_qa").initialize(lambda: plain, nlp=reader)
+
+
+@pytest.mark.parametrize(
+    ("question", "context", "message"),
+    [
+        ("", CONTEXT, "ValueError: the question is empty: {call}"),
+        (" \n", CONTEXT, "ValueError: the question is empty: {call}"),
+        (["Who?", ""], CONTEXT, "ValueError: the question is empty: {call}"),
+        (None, CONTEXT, "TypeError: the question must be a text: {call}, got a NoneType"),
+        (["Who?", 7], CONTEXT, "TypeError: the question must be a text: {call}, got a int"),
+        ("Who?", [CONTEXT], "TypeError: the context must be a text: {call}, got a list"),
+    ],
+)
+def test_ask_says_what_it_lacks(
+    reader: Language, question: str, context: str, message: str
+) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        spacy_bert.ask(reader, question, context)
+    call = "ask(nlp, question, context)"
+    assert f"{caught.type.__name__}: {caught.value}" == message.format(call=call)
+
+
+def test_ask_wants_the_pipeline_first() -> None:
+    with pytest.raises(TypeError, match=r"is the pipeline: ask\(nlp, .*, got a str$"):
+        spacy_bert.ask("Who?", "The King.", "")  # type: ignore[call-overload]
 
 
 def test_a_question_too_long_for_the_window_is_an_error(reader: Language) -> None:

@@ -176,8 +176,14 @@ def test_wrong_settings_and_gold_are_refused(checkpoint: Path) -> None:
     with pytest.raises(ValueError, match=several):
         nlp.initialize(lambda: [both])
     half = Example.from_dict(nlp.make_doc("text"), {"cats": {"A": 0.5, "B": 0.5}})
-    with pytest.raises(ValueError, match="E851"):
+    values = r"^\[components.bert_textcat\] doc.cats\['A'\] is 0.5, .* set mode = .regression.$"
+    with pytest.raises(ValueError, match=values):
         nlp.initialize(lambda: [half])
+    for cats, found in (({}, "none"), ({"A": 1.0}, r"\['A'\]")):
+        lone = Example.from_dict(nlp.make_doc("text"), {"cats": cats})
+        message = rf"^\[components.bert_textcat\] exclusive classes must be .* have {found}: add"
+        with pytest.raises(ValueError, match=message):
+            nlp.initialize(lambda lone=lone: [lone])
 
 
 def several(nlp: Language) -> list[Example]:
@@ -252,5 +258,5 @@ def test_wrong_multilabel_settings_are_refused(checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="positive_label needs two classes"):
         textcat.initialize(lambda: several(nlp), nlp=nlp, positive_label="ANIMAL")
     half = Example.from_dict(nlp.make_doc("text"), {"cats": {"A": 0.5}})
-    with pytest.raises(ValueError, match="E851"):
+    with pytest.raises(ValueError, match=r"doc.cats\['A'\] is 0.5, but a class holds"):
         nlp.initialize(lambda: [half])
