@@ -194,7 +194,10 @@ class WordPiece:
             source = path / (TOKENIZER_FILE if has_json else VOCABULARY_FILE)
             if not source.is_file():
                 refuse_mistaken(path)
-                raise ValueError(f"{path}: holds neither {TOKENIZER_FILE} nor {VOCABULARY_FILE}")
+                raise ValueError(
+                    f"{path}: holds neither {TOKENIZER_FILE} nor {VOCABULARY_FILE}: put that of "
+                    "the model, with which it was trained, beside its weights"
+                )
             if (path / SETTINGS_FILE).is_file():
                 settings = _read_settings(path / SETTINGS_FILE)
         try:

@@ -22,5 +22,12 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, FloatingPointError) as error:
-        typer.secho(f"Error: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(f"Error: {_say(error)}", fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from error
+
+
+def _say(error: Exception) -> str:
+    """The message; of what the system refused, the file and why, without number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)

@@ -16,7 +16,7 @@ def grid(
     output: Annotated[Path, typer.Argument(help="Directory for models, scores and report.")],
     batch_size: Annotated[
         list[int] | None,
-        typer.Option(help="[training.batcher] size, repeated; default: 16, 32."),
+        typer.Option(help="Docs in a batch, repeated; default: 16, 32."),
     ] = None,
     learning_rate: Annotated[
         list[float] | None,
@@ -36,7 +36,8 @@ def grid(
 ) -> None:
     """Train a config at every point of a grid, as the paper does; a table, a plot, the best model.
 
-    Batch sizes are counted in what the config's batcher counts (examples, pieces). The learning
+    Batch sizes are Docs: max_docs of a batcher that has it, else size; of a batcher that counts
+    something else and has no max_docs, they are in what it counts, and must be given. The learning
     rate rises and falls over the steps that the epochs make. Each point is scored on the
     development set after its last step. The same command goes on where it was stopped; points
     whose config and files have not changed are skipped. Any field of the config can be overridden
@@ -50,14 +51,14 @@ def grid(
     """
     with one_line_errors():
         from spacy_bert.cli.report import print_table
-        from spacy_bert.experiments.grid import BATCH_SIZES, EPOCHS, LEARNING_RATES, Grid, Setting
+        from spacy_bert.experiments.grid import EPOCHS, LEARNING_RATES, Grid, Setting
         from spacy_bert.pretraining.config import parse_overrides
 
         setting = Setting(
             config=config,
             overrides=parse_overrides(context.args),
             output=output,
-            batch_sizes=batch_size or BATCH_SIZES,
+            batch_sizes=batch_size,
             learning_rates=learning_rate or LEARNING_RATES,
             epochs=epochs or EPOCHS,
             seeds=seeds,

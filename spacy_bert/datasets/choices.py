@@ -260,8 +260,15 @@ def _openbookqa_question(line: str) -> Question:
         else:
             stem, choices = record["question_stem"], record["choices"]
             texts, labels = choices["text"], choices["label"]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not a question in the form of OpenBookQA ({error!r})") from None
+    except KeyError as error:
+        raise ValueError(
+            f"a question of OpenBookQA has a field {error}, this one has not"
+        ) from None
+    except TypeError:
+        raise ValueError(
+            "not a question in the form of OpenBookQA: an object with question_stem, choices "
+            "(text, label) and answerKey, or with question (stem, choices) and answerKey"
+        ) from None
     if not (isinstance(texts, list) and isinstance(labels, list) and len(texts) == len(labels) > 1):
         raise ValueError("expected two choices or more, each with a text and a label")
     if not all(isinstance(text, str) for text in (stem, *texts, *labels)):

@@ -193,9 +193,8 @@ def _part(file: Path, split: str, header: Sequence[str]) -> Callable[[Sequence[s
 def _require_columns(file: Path, header: Sequence[str], wanted: Iterable[str]) -> None:
     missing = [column for column in wanted if column not in header]
     if missing:
-        raise ValueError(
-            f"{file} has no column {', '.join(missing)}; its first line names {', '.join(header)}"
-        )
+        named = f"its first line names {', '.join(header)}" if any(header) else "it is empty"
+        raise ValueError(f"{file} has no column {', '.join(missing)}; {named}")
 
 
 def _make_doc(nlp: Language, task: Task, header: Sequence[str], row: Sequence[str]) -> Doc:

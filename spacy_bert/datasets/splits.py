@@ -36,8 +36,12 @@ def find_files(task: HasFiles, source: Path) -> dict[str, Path]:
     """The files of a task that a directory has, by split.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If it has none, or is no directory.
     """
+    if not source.is_dir():
+        kind = "is a file" if source.exists() else "does not exist"
+        names = ", ".join(dict.fromkeys(names[0] for names in task.files.values()))
+        raise ValueError(f"{source} {kind}: give the directory that holds {names} (or .gz of them)")
     found: dict[str, Path] = {}
     for split, names in task.files.items():
         paths = [source / f"{name}{suffix}" for name in names for suffix in ("", ".gz")]

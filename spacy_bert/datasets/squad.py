@@ -86,6 +86,8 @@ def _read_question(nlp: Language, question: Any, context: Any) -> Doc:
     """
     if not isinstance(question, dict) or not isinstance(question.get("question"), str):
         raise ValueError('expected an object with a text in "question"')
+    if not question["question"].strip():
+        raise ValueError('its "question" is empty')
     if not isinstance(context, str):
         raise ValueError('its paragraph has no text in "context"')
     answers, impossible = question.get("answers"), bool(question.get("is_impossible"))

@@ -74,8 +74,10 @@ def write_docs(path: Path, docs: Iterable[Doc], *, only_words: bool = False) -> 
         Their number.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or the name of the file is one that spaCy does not read.
     """
+    if path.suffix != ".spacy":
+        raise ValueError(f"{path}: spaCy reads files whose names end in .spacy: give such a name")
     docbin = DocBin(attrs=[], store_user_data=False) if only_words else DocBin()
     for doc in docs:
         docbin.add(doc)

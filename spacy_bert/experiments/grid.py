@@ -34,13 +34,16 @@ from spacy_bert.analysis.report import Report
 from spacy_bert.experiments import plots
 from spacy_bert.experiments.processes import Processes
 from spacy_bert.experiments.records import digest, is_done
-from spacy_bert.experiments.train_config import read_train_config, set_schedule
+from spacy_bert.experiments.train_config import read_train_config, require_corpora, set_schedule
 from spacy_bert.files import replacing
 
 # The paper's.
 BATCH_SIZES = (16, 32)
 LEARNING_RATES = (5e-5, 3e-5, 2e-5)
 EPOCHS = (3, 4)
+
+MAX_DOCS = "max_docs"
+COUNTS_DOCS = ("spacy.batch_by_sequence.v1", "spacy_bert.batch_by_length.v1")
 
 Row = dict[str, Any]
 
@@ -67,7 +70,8 @@ class Setting:
         config: A config for `spacy train`, whose learning rate is a number or `warmup_linear.v1`.
         overrides: Its fields by dotted name, for all points.
         output: Directory for everything that is made.
-        batch_sizes: Values of `[training.batcher] size`.
+        batch_sizes: Docs in a batch; or of a batcher that counts something else (pieces, words)
+            and has no `max_docs`, values of its `size`. Default: the paper's, of Docs.
         learning_rates: Peaks of the learning rate.
         epochs: Passes over the training set.
         seeds: How many times each point is trained.
@@ -79,7 +83,7 @@ class Setting:
     config: Path
     overrides: Mapping[str, Any]
     output: Path
-    batch_sizes: Sequence[int] = BATCH_SIZES
+    batch_sizes: Sequence[int] | None = None
     learning_rates: Sequence[float] = LEARNING_RATES
     epochs: Sequence[int] = EPOCHS
     seeds: int = 1
@@ -95,6 +99,8 @@ class Setting:
         """
         for name in ("batch_sizes", "learning_rates", "epochs"):
             values = getattr(self, name)
+            if name == "batch_sizes" and values is None:
+                continue
             if not values or min(values) <= 0:
                 raise ValueError(f"{name.replace('_', ' ')}: all must be above 0, got {values}")
         if self.seeds < 1:
@@ -103,7 +109,9 @@ class Setting:
     @property
     def points(self) -> list[Point]:
         """All trainings, in order, none twice."""
-        values = product(self.batch_sizes, self.learning_rates, self.epochs, range(self.seeds))
+        values = product(
+            self.batch_sizes or BATCH_SIZES, self.learning_rates, self.epochs, range(self.seeds)
+        )
         return list(dict.fromkeys(Point(*value) for value in values))
 
 
@@ -121,6 +129,7 @@ class Grid:
     def __init__(self, setting: Setting, say: Callable[[str], None]) -> None:
         self.setting, self._say = setting, say
         self.config = _read_config(setting.config, setting.overrides)
+        self._batch_field = _batch_field(setting, self.config["training"]["batcher"])
         self.processes = Processes(setting.jobs)
         self._steps = self._count_steps()
 
@@ -260,7 +269,7 @@ class Grid:
         config = self.config.copy()
         training, steps = config["training"], self._steps[point.batch_size] * point.epochs
         training["seed"] = point.seed
-        training["batcher"]["size"] = point.batch_size
+        training["batcher"][self._batch_field] = point.batch_size
         # spaCy counts the steps from 0 and scores the multiples of `eval_frequency`.
         training["max_steps"] = training["eval_frequency"] = max(steps - 1, 1)
         training["max_epochs"] = training["patience"] = 0
@@ -282,12 +291,36 @@ class Grid:
         examples = list(corpus(nlp))
         if not examples:
             raise ValueError(f"{self.setting.config}: the training corpus is empty")
-        return {size: self._batches(nlp, examples, size) for size in self.setting.batch_sizes}
+        sizes = self.setting.batch_sizes or BATCH_SIZES
+        steps = {size: self._batches(nlp, examples, size) for size in sizes}
+        if self._batch_field == MAX_DOCS and len(set(steps.values())) < len(steps) > 1:
+            self._say(
+                f"{self.setting.config}: batches of {', '.join(map(str, sizes))} Docs are the same "
+                "ones in part, since [training.batcher] size cuts them before: raise it"
+            )
+        return steps
 
     def _batches(self, nlp: Language, examples: list[Example], size: int) -> int:
-        block = {**self.config["training"]["batcher"], "size": size}
+        block = {**self.config["training"]["batcher"], self._batch_field: size}
         batcher = registry.resolve({"batcher": block})["batcher"]
         return sum(1 for _ in batcher(examples))
+
+
+def _batch_field(setting: Setting, batcher: Mapping[str, Any]) -> str:
+    """The field of the batcher that the grid sets.
+
+    Raises:
+        ValueError: If no batch sizes are given, and it cannot be one that counts Docs.
+    """
+    if isinstance(batcher.get(MAX_DOCS), int):
+        return MAX_DOCS
+    if setting.batch_sizes is None and batcher.get("@batchers") not in COUNTS_DOCS:
+        raise ValueError(
+            f"{setting.config}: [training.batcher] {batcher.get('@batchers')} does not count Docs: "
+            "give sizes in what it counts (--batch-size), or set its max_docs to a number, if it "
+            "has one"
+        )
+    return "size"
 
 
 def _read_config(file: Path, overrides: Mapping[str, Any]) -> Config:
@@ -297,6 +330,7 @@ def _read_config(file: Path, overrides: Mapping[str, Any]) -> Config:
         ValueError: If not; names the file and the field.
     """
     config = read_train_config(file, overrides, interpolate=True)
+    require_corpora(file, config)
     training = config.get("training", {})
     for section in ("batcher", "optimizer"):
         if not isinstance(training.get(section), dict):

@@ -37,6 +37,28 @@ def read_train_config(
     return config
 
 
+def require_corpora(file: Path, config: Config) -> None:
+    """Refuse corpora without files, before anything is done.
+
+    Args:
+        file: The config's, for the message.
+        config: With its variables filled in.
+
+    Raises:
+        ValueError: Names the corpus, and what to give.
+    """
+    training = config.get("training", {})
+    for split in ("train", "dev"):
+        corpus = str(training.get(f"{split}_corpus", "")).rpartition(".")[2]
+        block = config.get("corpora", {}).get(corpus)
+        if not isinstance(block, Mapping) or "path" not in block:
+            continue
+        if not block["path"]:
+            raise ValueError(f"{file}: [corpora.{corpus}] path is empty: give --paths.{split} FILE")
+        if not Path(str(block["path"])).exists():
+            raise ValueError(f"{file}: [corpora.{corpus}] path: {block['path']} does not exist")
+
+
 def set_schedule(training: dict[str, Any], steps: int) -> None:
     """Let the learning rate rise and fall over so many steps, with its share of warm-up.
 

@@ -248,8 +248,8 @@ def _refuse_two_long_segments(first: int, second: int, number: int, options: Lay
         advice += f', or set slide = "{other}" so that it is read in windows'
     raise ValueError(
         f"segment {name} of the Doc has {fixed} pieces; read whole, it leaves "
-        f"{options.window - 3 - fixed} of the window's {options.window} for the other segment "
-        f"({MIN_SLIDING_PIECES} are needed): {advice}"
+        f"{max(options.window - 3 - fixed, 0)} of the window's {options.window} for the other "
+        f"segment ({MIN_SLIDING_PIECES} are needed): {advice}"
     )
 
 

@@ -264,6 +264,10 @@ def test_compressed_files_are_read(tmp_path: Path) -> None:
 def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown task 'RTE'; known are cola, sst2, "):
         write_glue("RTE", tmp_path, tmp_path, NLP, BadRows())
+    for source, why in ((tmp_path / "x", "does not exist"), (tmp_path / "a", "is a file")):
+        (tmp_path / "a").touch()
+        with pytest.raises(ValueError, match=rf"{why}: give the directory that holds train.tsv, "):
+            write_glue("cola", source, tmp_path, NLP, BadRows())
     with pytest.raises(ValueError, match=r"has none of the files train.tsv, dev.tsv, test.tsv$"):
         find_files(TASKS["rte"], tmp_path)
     file = write(tmp_path / "dev.tsv", "index\tsentence1\tsentence2", "0\tOne.\tTwo.")

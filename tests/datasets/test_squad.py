@@ -104,6 +104,7 @@ def test_the_command_writes_a_docbin_and_counts(tmp_path: Path) -> None:
         (question("q", answer("cost"), is_impossible=True), r"question q: .* but there are answer"),
         ({"id": "q", "question": "Why?"}, r'question q: expected a list in "answers"'),
         ({"id": "q", "answers": []}, r'question q: expected an object with a text in "question"'),
+        ({"id": "q", "question": " ", "answers": []}, r'question q: its "question" is empty$'),
         ("Why?", r"a question without id: expected an object with a text in .question."),
         (
             {**question("q", answer("cost")), "question": "a\x1eb"},

@@ -43,6 +43,8 @@ def test_nothing_is_written_of_nothing_or_after_an_error(tmp_path):
 
     with pytest.raises(ValueError, match="no usable row"):
         write_docs(tmp_path / "out.spacy", [])
+    with pytest.raises(ValueError, match=r"out.txt: spaCy reads files whose names end in .spacy"):
+        write_docs(tmp_path / "out.txt", failing())
     with pytest.raises(RuntimeError):
         write_docs(tmp_path / "out.spacy", failing())
     assert not list(tmp_path.iterdir())

@@ -108,6 +108,19 @@ def test_a_plain_learning_rate_and_batches_of_pieces(work: Path) -> None:
     assert many["training"]["max_steps"] == 3 * DOCS - 1
     assert many["training"]["optimizer"]["learn_rate"] == 2e-5
     assert many["training"]["seed"] == 1
+    # Without sizes, the grid is of Docs: the pieces of a batch stay a bound.
+    config["training"]["batcher"] |= {"size": 10_000, "max_docs": 4}
+    config.to_disk(work / "config.cfg", interpolate=False)
+    said: list[str] = []
+    setting = Setting(config=work / "config.cfg", overrides={}, output=work / "out")
+    search = Grid(setting, said.append)
+    batcher = search._point_config(Point(16, 2e-5, 3, 0))["training"]["batcher"]
+    assert (batcher["size"], batcher["max_docs"]) == (10_000, 16)
+    assert bool(said) == (DOCS <= 16)
+    config["training"]["batcher"]["size"] = 7
+    config.to_disk(work / "config.cfg", interpolate=False)
+    Grid(setting, said.append)
+    assert "batches of 16, 32 Docs are the same ones in part" in said[-1]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +130,12 @@ def test_a_plain_learning_rate_and_batches_of_pieces(work: Path) -> None:
         (("--jobs", "0"), "jobs must be at least 1"),
         (("--batch-size", "0"), "batch sizes: all must be above 0"),
         (("--learning-rate", "-1"), "learning rates: all must be above 0"),
-        (("--paths.train", "none.spacy"), "none.spacy"),
+        (("--paths.train", "none.spacy"), "[corpora.train] path: none.spacy does not exist"),
+        (("--paths.dev", "null"), "[corpora.dev] path is empty: give --paths.dev FILE"),
+        (
+            ("--training.batcher.@batchers", "spacy.batch_by_words.v1"),
+            "[training.batcher] spacy.batch_by_words.v1 does not count Docs: give sizes",
+        ),
         (("--training.batcher.size", "null"), "[training.batcher] size must be a number"),
     ],
 )
