@@ -15,9 +15,11 @@ from spacy_bert.cli.data_hotpotqa import hotpotqa
 from spacy_bert.cli.data_iob import iob
 from spacy_bert.cli.data_probing import dpr, edges, gap, semeval2010, trec
 from spacy_bert.cli.data_squad import squad
+from spacy_bert.cli.data_table import table
 from spacy_bert.cli.errors import one_line_errors
 
 data = typer.Typer(name="data", help="Make data sets.", no_args_is_help=True, rich_markup_mode=None)
+data.command("table", no_args_is_help=True)(table)
 data.command("glue", no_args_is_help=True)(glue)
 
 

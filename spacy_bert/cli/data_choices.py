@@ -32,6 +32,10 @@ def choices(
     a file is left out. codah has no splits: 80 % of its rows, shuffled, are for training, the
     others for dev.
 
+    Expected are, of swag, train.csv, val.csv and test.csv; of codah, full_data.tsv; of openbookqa,
+    train.jsonl, dev.jsonl and test.jsonl; of ComVE the directories of its authors, or
+    train_subtaskA_data.csv, train_subtaskA_answers.csv and so on.
+
     Example: python -m spacy bert data choices swag swagaf/data swag
     """
     with one_line_errors():

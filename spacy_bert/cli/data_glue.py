@@ -32,6 +32,10 @@ def glue(
     stsb and sick-r, which want mode = "regression". A split without a file is left out; the Docs of
     a test file without labels have none.
 
+    Expected are train.tsv, dev.tsv and test.tsv; of mnli, dev_matched.tsv, dev_mismatched.tsv and
+    so on; of mrpc also msr_paraphrase_train.txt, msr_paraphrase_test.txt and dev_ids.tsv; of ax,
+    diagnostic.tsv; of SICK, SICK_train.txt, SICK_trial.txt and SICK_test_annotated.txt.
+
     Example: python -m spacy bert data glue mrpc glue_data/MRPC mrpc
     """
     with one_line_errors():

@@ -21,7 +21,8 @@ def squad(
 ) -> None:
     """Turn questions in SQuAD's format into training data: a Doc of question and context each.
 
-    An answer that is not where "answer_start" says is an error.
+    An answer that is not where "answer_start" says is an error. Questions without answer (SQuAD
+    2.0) want null_answers = true: init-config --pipeline bert_span_qa --null-answers.
 
     Example: python -m spacy bert data squad train-v1.1.json train.spacy
     """

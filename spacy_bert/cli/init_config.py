@@ -59,6 +59,12 @@ def init_config(
             help="Leave the BERT as it is, and train a BiLSTM on its layers in each component.",
         ),
     ] = False,
+    null_answers: Annotated[
+        bool,
+        typer.Option(
+            "--null-answers", help="Of bert_span_qa: a context may hold no answer (SQuAD 2.0)."
+        ),
+    ] = False,
     max_steps: Annotated[
         int,
         typer.Option(help="Batches to train on at most; sets total_steps and warmup_steps too."),
@@ -71,6 +77,7 @@ def init_config(
     Examples:
       python -m spacy bert init-config --pipeline bert,bert_ner --encoder pretrained/model-last
       python -m spacy bert init-config textcat.cfg --pipeline bert_textcat --mode multilabel
+      python -m spacy bert init-config qa.cfg --pipeline bert_span_qa --null-answers
       python -m spacy bert init-config shared.cfg --pipeline bert_ner,tagger,parser --gpu
     """  # noqa: D301 - click wants the character, as a mark of lines that stay apart
     printed = str(output) == "-"
@@ -91,6 +98,7 @@ def init_config(
             mode=None if mode is None else mode.value,
             private=private,
             features=features,
+            null_answers=null_answers,
             gpu=gpu,
             max_steps=max_steps,
         )

@@ -38,10 +38,12 @@ def find_files(task: HasFiles, source: Path) -> dict[str, Path]:
     Raises:
         ValueError: If it has none, or is no directory.
     """
+    wanted = ", ".join(dict.fromkeys(names[0] for names in task.files.values()))
     if not source.is_dir():
         kind = "is a file" if source.exists() else "does not exist"
-        names = ", ".join(dict.fromkeys(names[0] for names in task.files.values()))
-        raise ValueError(f"{source} {kind}: give the directory that holds {names} (or .gz of them)")
+        raise ValueError(
+            f"{source} {kind}: give the directory that holds {wanted} (or .gz of them)"
+        )
     found: dict[str, Path] = {}
     for split, names in task.files.items():
         paths = [source / f"{name}{suffix}" for name in names for suffix in ("", ".gz")]
@@ -49,6 +51,5 @@ def find_files(task: HasFiles, source: Path) -> dict[str, Path]:
         if path is not None:
             found[split] = path
     if not found:
-        wanted = dict.fromkeys(names[0] for names in task.files.values())
-        raise ValueError(f"{source} has none of the files {', '.join(wanted)}")
+        raise ValueError(f"{source} has none of the files {wanted}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -187,6 +188,12 @@ class BertSpanQA(TrainablePipe):
             f"no training Doc has gold answers in doc.spans[{self.spans_key!r}]; `python -m spacy "
             "bert data squad` writes them, or set spans_key to the group that holds them",
         )
+        if not self.decoder.null_answers and any(map(self._has_no_answer, get_examples())):
+            warnings.warn(
+                f"[components.{self.name}] some questions of the training data have no answer, but "
+                "one will be given to each: set null_answers = true",
+                stacklevel=2,
+            )
         self.model.initialize(X=[example.reference for example in islice(get_examples(), SAMPLE)])
 
     def predict(self, docs: Iterable[Doc]) -> list[Windows]:
@@ -237,6 +244,11 @@ class BertSpanQA(TrainablePipe):
     def score(self, examples: Iterable[Example], **kwargs: Any) -> dict[str, Any]:
         """Score a batch of examples."""
         return cast(dict[str, Any], super().score(examples, spans_key=self.spans_key, **kwargs))
+
+    def _has_no_answer(self, example: Example) -> bool:
+        """Whether the gold standard says that the context holds no answer."""
+        group = example.reference.spans.get(self.spans_key)
+        return group is not None and not len(group)
 
     def _targets(self, example: Example, windows: Windows) -> np.ndarray:
         """Positions of start and end of the gold answer in each window, (windows, 2)."""

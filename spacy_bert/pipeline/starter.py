@@ -92,6 +92,7 @@ def make_starter(
     mode: Mode | None = None,
     private: bool = False,
     features: bool = False,
+    null_answers: bool = False,
     gpu: bool = False,
     max_steps: int = MAX_STEPS,
 ) -> Starter:
@@ -104,6 +105,7 @@ def make_starter(
         mode: of `bert_textcat`; None for exclusive classes.
         private: give each component an encoder of its own instead of the shared `bert`.
         features: likewise, but leave the encoder as it is and train a BiLSTM on its layers.
+        null_answers: of `bert_span_qa`: a context may hold no answer, as in SQuAD 2.0.
         gpu: train on a GPU: in bf16 and larger batches.
         max_steps: batches to train on at most; the learning rate falls to 0 over them.
 
@@ -118,6 +120,8 @@ def make_starter(
         raise ValueError(f"max_steps must be at least 1, got {max_steps}")
     if mode is not None and "bert_textcat" not in names:
         raise ValueError("mode is a setting of bert_textcat, which is not in the pipeline")
+    if null_answers and "bert_span_qa" not in names:
+        raise ValueError("null_answers is a setting of bert_span_qa, not in the pipeline")
     hidden_size = find_hidden_size(encoder)
     try:
         nlp = spacy.blank(lang)
@@ -132,6 +136,8 @@ def make_starter(
         training = _train_features(training)
     if mode is not None:
         components["bert_textcat"]["mode"] = mode
+    if null_answers:
+        components["bert_span_qa"]["null_answers"] = True
     config = Config(
         {
             "paths": {"train": None, "dev": None, "encoder": encoder},

@@ -66,6 +66,10 @@ def test_prints_nothing_but_the_config_to_stdout() -> None:
     config = load_config_from_str(done.stdout)
     assert config["components"]["bert_textcat"]["mode"] == "multilabel"
     assert "bert is put first" in done.stderr
+    for options in ((), ("--null-answers",)):
+        done = run("-", "--pipeline", "bert_span_qa", *options)
+        config = load_config_from_str(done.stdout)
+        assert config["components"]["bert_span_qa"]["null_answers"] == bool(options)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,17 @@ def test_ask_says_what_it_lacks(
 def test_ask_wants_the_pipeline_first() -> None:
     with pytest.raises(TypeError, match=r"is the pipeline: ask\(nlp, .*, got a str$"):
         spacy_bert.ask("Who?", "The King.", "")  # type: ignore[call-overload]
+
+
+def test_questions_without_answer_want_null_answers(checkpoint: Path) -> None:
+    for null_answers in (False, True):
+        nlp, qa = qa_pipeline(checkpoint, null_answers=null_answers)
+        golds = examples(nlp)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            qa.initialize(lambda golds=golds: golds, nlp=nlp)
+        said = [str(warning.message) for warning in caught]
+        assert ["set null_answers = true" in " ".join(said)] == [not null_answers]
 
 
 def test_a_question_too_long_for_the_window_is_an_error(reader: Language) -> None:

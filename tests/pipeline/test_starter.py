@@ -273,6 +273,7 @@ def test_refuses_a_wrong_pipeline(names: list[str], private: bool, message: str)
         (["parser", "senter"], {}, r"parser and senter both set token.is_sent_start"),
         (["bert_textcat"], {"features": True}, r"bert_textcat reads no tokens: leave it out"),
         (["bert_ner"], {"mode": "multilabel"}, r"mode is a setting of bert_textcat"),
+        (["bert_ner"], {"null_answers": True}, r"null_answers is a setting of bert_span_qa"),
         (["bert_ner"], {"lang": "klingon"}, r"language 'klingon': "),
         (["bert_ner"], {"max_steps": 0}, r"max_steps must be at least 1, got 0"),
     ],
