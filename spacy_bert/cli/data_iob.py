@@ -62,8 +62,10 @@ def iob(
     for problem in bad.problems:
         typer.echo(f"Skipped {problem}", err=True)
     found = ", ".join(f"{label} {count:,}" for label, count in sorted(counts.entities.items()))
+    kind = "document" if documents else "sentence"
     typer.echo(
-        f"{output}: {counts.documents:,} documents, {counts.sentences:,} sentences, "
+        f"{output}: a Doc for each {kind}: {counts.documents:,} documents, "
+        f"{counts.sentences:,} sentences, "
         f"{counts.tokens:,} tokens; entities ({counts.scheme}): {found or 'none'}; "
         f"{len(bad.problems):,} malformed sentences left out"
     )

@@ -61,8 +61,8 @@ BATCH_DOCS = 32  # the batch of Devlin et al. 2018; pieces limit it where texts 
 TOKENS_FACTOR = 0.002
 DOCS_FACTOR = 0.03
 
-# Of these, the vectors of tokens are read: by them alone, a BiLSTM can stand between.
-NO_TOKENS = ("bert_textcat", "bert_span_qa", "bert_choice")
+# These read pieces, between which and the encoder no BiLSTM over tokens can stand.
+READ_PIECES = ("bert_span_qa", "bert_choice")
 FEATURE_LAYERS = 4  # the last ones, side by side: the best of the paper's table 7
 FEATURES_RATE = 1e-3  # of the BiLSTM, which starts from nothing
 
@@ -113,8 +113,8 @@ def make_starter(
         ValueError: if a name, the order, or a combination is wrong, or the encoder is not there.
     """
     names = complete_pipeline(pipeline, private=private or features)
-    if features and set(names) & set(NO_TOKENS):
-        (first, *_) = [name for name in names if name in NO_TOKENS]
+    if features and set(names) & set(READ_PIECES):
+        (first, *_) = [name for name in names if name in READ_PIECES]
         raise ValueError(f"features are those of tokens, and {first} reads no tokens: leave it out")
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, got {max_steps}")
@@ -131,8 +131,10 @@ def make_starter(
     components = {name: _component(nlp, name, private=private, gpu=gpu) for name in names}
     training = _training(learning_rate(hidden_size), gpu=gpu, max_steps=max_steps)
     if features:
-        for component in components.values():
-            component["model"]["tok2vec"] = _features(nlp, encoder)
+        for name, component in components.items():
+            tokens = _features(nlp, encoder)
+            whole = {"@architectures": "spacy_bert.TokenMean.v1", "tok2vec": tokens}
+            component["model"]["tok2vec"] = whole if name == "bert_textcat" else tokens
         training = _train_features(training)
     if mode is not None:
         components["bert_textcat"]["mode"] = mode

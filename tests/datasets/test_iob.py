@@ -298,8 +298,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.stderr == f"Skipped {source}, line 15: 2 columns instead of 4\n"
     assert done.stdout == (
-        f"{tmp_path / output}: 2 documents, 3 sentences, 7 tokens; entities (iob1): LOC 1, MISC 1, "
-        "ORG 1, PER 2; 1 malformed sentences left out\n"
+        f"{tmp_path / output}: a Doc for each document: 2 documents, 3 sentences, 7 tokens; "
+        "entities (iob1): LOC 1, MISC 1, ORG 1, PER 2; 1 malformed sentences left out\n"
     )
     assert [len(doc) for doc in read(tmp_path / output)] == [6, 1]
 

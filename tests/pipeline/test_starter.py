@@ -96,6 +96,7 @@ def test_is_complete(pipeline: list[str], private: bool, checkpoint: Path, tmp_p
         (["textcat_multilabel"], {}),
         (["bert_textcat", "bert_ner", "tagger"], {"private": True}),
         (["bert_ner", "tagger"], {"features": True}),
+        (["bert_textcat"], {"features": True}),
     ],
     ids=lambda value: "-".join(value),
 )
@@ -271,7 +272,7 @@ def test_refuses_a_wrong_pipeline(names: list[str], private: bool, message: str)
         (["bert_textcat", "textcat"], {}, r"bert_textcat and textcat both set doc.cats"),
         (["bert_choice", "textcat"], {}, r"textcat and bert_choice both learn from doc.cats"),
         (["parser", "senter"], {}, r"parser and senter both set token.is_sent_start"),
-        (["bert_textcat"], {"features": True}, r"bert_textcat reads no tokens: leave it out"),
+        (["bert_span_qa"], {"features": True}, r"bert_span_qa reads no tokens: leave it out"),
         (["bert_ner"], {"mode": "multilabel"}, r"mode is a setting of bert_textcat"),
         (["bert_ner"], {"null_answers": True}, r"null_answers is a setting of bert_span_qa"),
         (["bert_ner"], {"lang": "klingon"}, r"language 'klingon': "),
