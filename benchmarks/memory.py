@@ -60,6 +60,7 @@ def build_reader(encoder: str) -> Language:
     nlp.add_pipe("bert", config={"model": {"name": encoder, "window": 384, "stride": 128}})
     nlp.add_pipe("bert_span_qa")
     doc = spacy_bert.join(nlp, "Who wrote it?", TEXT)
+    doc.spans["answers"] = [doc[-2:-1]]
     nlp.initialize(lambda: [Example(doc.copy(), doc)])
     spacy_bert.ask(nlp, "Who wrote it?", TEXT)
     return nlp
@@ -71,15 +72,15 @@ def ask_long(nlp: Language) -> None:
 
 
 def predict_long(nlp: Language) -> None:
-    """One Doc of 50,000 tokens."""
-    doc = nlp(Doc(nlp.vocab, words=words(50_000)))
-    assert len(doc) == 50_000
+    """One Doc of 100,000 tokens."""
+    doc = nlp(Doc(nlp.vocab, words=words(100_000)))
+    assert len(doc) == 100_000
 
 
 def predict_stream(nlp: Language) -> None:
-    """50,000 short texts."""
-    texts = (" ".join(words(3 + i % 8)) for i in range(50_000))
-    assert sum(1 for _ in nlp.pipe(texts, batch_size=256)) == 50_000
+    """100,000 short texts."""
+    texts = (" ".join(words(3 + i % 8)) for i in range(100_000))
+    assert sum(1 for _ in nlp.pipe(texts, batch_size=256)) == 100_000
 
 
 def predict_degenerate(nlp: Language) -> None:

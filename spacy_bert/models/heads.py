@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from spacy.tokens import Doc
 from thinc.api import Model, chain, torch2xp, with_array, xp2torch
+from thinc.layers.with_array import init as init_rows
 from thinc.types import Floats2d, Ragged
 from torch import Tensor, nn
 
@@ -68,7 +69,7 @@ def build_ner(
         nO: number of tags; set when the component is initialized.
     """
     head = build_head(nO, pooler=False)
-    model: Model[list[Doc], list[Floats2d]] = chain(tok2vec, with_array(head))
+    model: Model[list[Doc], list[Floats2d]] = chain(tok2vec, with_rows(head))
     return _with_head(model, tok2vec, head)
 
 
@@ -85,6 +86,33 @@ def build_choice(tok2vec: Model[list[Doc], Ragged]) -> Model[list[Doc], Ragged]:
     head = build_head(1, pooler=True)
     model: Model[list[Doc], Ragged] = chain(tok2vec, with_array(head))
     return _with_refs(model, tok2vec, head)
+
+
+def with_rows(layer: Model[Floats2d, Floats2d]) -> Model[list[Floats2d], list[Floats2d]]:
+    """A layer on the rows of all Docs at once, as thinc's `with_array` of lists.
+
+    The rows of a single Doc, which may be a long one, are not copied.
+    """
+    dims = {name: layer.maybe_get_dim(name) for name in layer.dim_names}
+    return Model(
+        "with_rows", forward_rows, init=init_rows, layers=[layer], dims=dims, attrs={"pad": 0}
+    )
+
+
+def forward_rows(
+    model: Model[list[Floats2d], list[Floats2d]], docs: list[Array], is_train: bool
+) -> tuple[list[Array], Callable[[list[Array]], list[Array]]]:
+    """(rows, width) of each Doc -> (rows, labels) of each."""
+    ops = model.ops
+    rows = docs[0] if len(docs) == 1 else ops.flatten(docs)
+    outputs, backprop_rows = model.layers[0](rows, is_train)
+    lengths = ops.asarray1i([len(own) for own in docs])
+
+    def backprop(gradients: list[Array]) -> list[Array]:
+        gradient = gradients[0] if len(docs) == 1 else ops.flatten(gradients)
+        return ops.unflatten(backprop_rows(gradient), lengths)
+
+    return ops.unflatten(outputs, lengths), backprop
 
 
 def build_head(nO: int | None, *, pooler: bool, dropout: bool = True) -> Model[Floats2d, Floats2d]:
