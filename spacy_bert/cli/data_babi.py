@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spacy_bert.cli.errors import one_line_errors
+from spacy_bert.cli.splits import echo_problems
 
 
 def babi(
@@ -39,8 +40,7 @@ def babi(
         bad = BadRows(skip=skip_bad_rows)
         nlp = blank_pipeline(lang)
         counts = write_babi(source, output, nlp, bad, skip_other=skip_other_answers)
-    for problem in bad.problems:
-        typer.echo(f"Skipped {problem}", err=True)
+    echo_problems(bad.problems)
     typer.echo(
         f"{output}: {counts.questions:,} questions on {counts.stories:,} stories, "
         f"{counts.unsupported:,} answers in no supporting fact; left out: {counts.other:,} "

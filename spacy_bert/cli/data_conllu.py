@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spacy_bert.cli.errors import one_line_errors
+from spacy_bert.cli.splits import echo_problems
 
 
 def conllu(
@@ -36,8 +37,7 @@ def conllu(
         bad = BadRows(skip=skip_bad_rows)
         vocab = blank_pipeline(lang).vocab
         counts = write_conllu(source, output, vocab, bad, documents=documents)
-    for problem in bad.problems:
-        typer.echo(f"Skipped {problem}", err=True)
+    echo_problems(bad.problems)
     typer.echo(
         f"{output}: {counts.documents:,} documents, {counts.sentences:,} sentences, "
         f"{counts.words:,} words, {counts.multiword:,} multiword tokens; "

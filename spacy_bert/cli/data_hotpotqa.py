@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spacy_bert.cli.errors import one_line_errors
+from spacy_bert.cli.splits import echo_problems
 
 
 def hotpotqa(
@@ -42,8 +43,7 @@ def hotpotqa(
             counts = write_hotpotqa(
                 source, output, nlp, bad, distractors=distractors, progress=bar.update
             )
-    for problem in bad.problems:
-        typer.echo(f"Skipped {problem}", err=True)
+    echo_problems(bad.problems)
     typer.echo(
         f"{output}: {counts.questions:,} questions, {counts.unsupported:,} answers in no "
         f"supporting fact, {counts.lost_facts:,} facts that are not there; left out: "

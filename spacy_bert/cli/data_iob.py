@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spacy_bert.cli.errors import one_line_errors
+from spacy_bert.cli.splits import echo_problems
 
 
 def iob(
@@ -59,8 +60,7 @@ def iob(
             documents=documents,
             comment=comment,
         )
-    for problem in bad.problems:
-        typer.echo(f"Skipped {problem}", err=True)
+    echo_problems(bad.problems)
     found = ", ".join(f"{label} {count:,}" for label, count in sorted(counts.entities.items()))
     kind = "document" if documents else "sentence"
     typer.echo(

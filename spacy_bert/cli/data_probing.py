@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spacy_bert.cli.errors import one_line_errors
+from spacy_bert.cli.splits import echo_problems
 
 if TYPE_CHECKING:
     from spacy_bert.datasets.coreference import Counts
@@ -152,5 +153,4 @@ def _echo_classes(
 
 
 def _echo_problems(problems: Sequence[str]) -> None:
-    for problem in problems:
-        typer.echo(f"Skipped {problem}", err=True)
+    echo_problems(problems)

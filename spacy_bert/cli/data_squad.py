@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spacy_bert.cli.errors import one_line_errors
+from spacy_bert.cli.splits import echo_problems
 
 
 def squad(
@@ -32,8 +33,7 @@ def squad(
 
         rows = BadRows(skip=skip_bad_rows)
         counts = write_squad(source, output, lang=lang, rows=rows)
-    for problem in rows.problems:
-        typer.echo(f"Skipped {problem}", err=True)
+    echo_problems(rows.problems)
     typer.echo(
         f"{output}: {counts['questions']:,} questions, {counts['unanswerable']:,} without answer, "
         f"{counts['answers']:,} answers, of which {counts['inexact']:,} begin or end in a token; "

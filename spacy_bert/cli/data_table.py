@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spacy_bert.cli.errors import one_line_errors
+from spacy_bert.cli.splits import echo_problems
 
 
 def table(
@@ -65,8 +66,7 @@ def table(
             dev=dev,
             dev_share=dev_share,
         )
-    for problem in bad.problems:
-        typer.echo(f"Skipped {problem}", err=True)
+    echo_problems(bad.problems)
     for path, counts in written.items():
         found = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.labels.items()))
         typer.echo(f"{path}: {counts.docs:,} Docs ({found or 'no class holds'})")

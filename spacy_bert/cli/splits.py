@@ -1,4 +1,4 @@
-"""What the commands say of the splits of a data set that they have written."""
+"""What the commands say of the data sets that they have written."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ def echo_splits(
         source: The directory of the files.
         problems: A line for each skipped row.
     """
-    for problem in problems:
-        typer.echo(f"skipped: {problem}", err=True)
+    echo_problems(problems)
     for split, file in files.items():
         if split not in counts:
             typer.echo(f"{split}: left out, {source} has no {file}")
@@ -32,3 +31,13 @@ def echo_splits(
         classes = sorted(counts[split].items())
         found = ", ".join(f"{label} {count:,}" for label, count in classes)
         typer.echo(f"{split}: {counts[split].total():,} Docs ({found})")
+
+
+def echo_problems(problems: Iterable[str]) -> None:
+    """Say which rows were skipped, on stderr.
+
+    Args:
+        problems: A line for each skipped row.
+    """
+    for problem in problems:
+        typer.echo(f"Skipped {problem}", err=True)

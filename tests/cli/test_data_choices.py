@@ -51,7 +51,7 @@ def test_malformed_rows_stop_it_or_are_listed(tmp_path: Path) -> None:
     assert failed.stderr == f"Error: {message}\n"
     done = run("openbookqa", tmp_path, tmp_path / "out", "--skip-bad-rows")
     assert done.exit_code == 0, done.output
-    assert done.stderr == f"skipped: {message}\n"
+    assert done.stderr == f"Skipped {message}\n"
     assert "dev: 1 Docs (0 1)\n" in done.stdout
 
 

@@ -41,7 +41,7 @@ def test_malformed_rows_stop_it_or_are_listed(tmp_path: Path) -> None:
     assert failed.stderr == f"Error: {message}\n"
     done = run("rte", tmp_path, tmp_path / "out", "--skip-bad-rows")
     assert done.exit_code == 0, done.output
-    assert done.stderr == f"skipped: {message}\n"
+    assert done.stderr == f"Skipped {message}\n"
     assert done.stdout.startswith("train: 1 Docs (entailment 1)\n")
 
 
