@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
+SQUARE = 38, 30  # width and height of a square of a map, in pixels
 _SHAPES = ["circle", "diamond", "square", "triangle-up", "cross", "triangle-down"]
 _DASHES = [[1, 0], [6, 4], [2, 2], [8, 2, 2, 2], [4, 2], [1, 3]]
 
@@ -40,26 +41,37 @@ def lines_by_layer(
         if np.isfinite(value)
     ]
     scale = alt.Scale(domain=names)
+    legend = alt.Legend(symbolType="stroke", symbolSize=900) if len(names) > 1 else None
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("layer:Q", axis=alt.Axis(grid=False, tickMinStep=1, format="d")),
         y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=zero)),
-        color=alt.Color(
-            "series:N", sort=names, scale=scale, legend=alt.Legend() if len(names) > 1 else None
-        ),
         tooltip=["series:N", "layer:Q", alt.Tooltip("value:Q", format=".3f")],
     )
     count = len(names)
     line = base.mark_line().encode(
+        color=alt.Color("series:N", sort=names, scale=scale, legend=legend),
         strokeDash=alt.StrokeDash(
-            "series:N", scale=alt.Scale(domain=names, range=_DASHES[:count]), legend=None
-        )
+            "series:N",
+            sort=names,
+            scale=alt.Scale(domain=names, range=_DASHES[:count]),
+            legend=legend,
+        ),
     )
-    points = base.mark_point().encode(
+    points = base.mark_point(strokeWidth=0).encode(
+        color=alt.Color("series:N", sort=names, scale=scale, legend=None),
         shape=alt.Shape(
-            "series:N", sort=names, scale=alt.Scale(domain=names, range=_SHAPES[:count])
-        )
+            "series:N",
+            sort=names,
+            scale=alt.Scale(domain=names, range=_SHAPES[:count]),
+            legend=None,
+        ),
     )
-    return alt.layer(line, points).properties(width="container", height=height)
+    # With legends of its own, the layer of lines shows its dashes, not points with dashed edges.
+    return (
+        alt.layer(line, points)
+        .resolve_legend(color="independent", strokeDash="independent", shape="independent")
+        .properties(width="container", height=height)
+    )
 
 
 def layer_map(values: np.ndarray, *, x: str, y: str, title: str, domain: Sequence[float]) -> Any:
@@ -97,5 +109,9 @@ def layer_map(values: np.ndarray, *, x: str, y: str, title: str, domain: Sequenc
             ),
         )
         layers.append(numbers)
-    size = 34 * max(values.shape[1], 4)
-    return alt.layer(*layers).properties(width=size, height=30 * max(values.shape[0], 4))
+    # The squares have this size, whatever axes and legend need beside them.
+    return alt.layer(*layers).properties(
+        width=SQUARE[0] * values.shape[1],
+        height=SQUARE[1] * values.shape[0],
+        autosize=alt.AutoSizeParams(type="pad"),
+    )

@@ -46,7 +46,7 @@ from spacy_bert.analysis.spanning_trees import spanning_trees
 from spacy_bert.analysis.stitching import StitchRecipe, stitch_models
 from spacy_bert.analysis.tensor_products import SCHEMES, Decomposition, decompose
 
-OWN = "this encoder"
+OWN = "This encoder"
 PARSED = 200  # Docs whose trees are read off all heads, among many
 
 

@@ -148,7 +148,8 @@ def compare(
         from spacy_bert.analysis.look_at_layers import look_at_similarity
 
         docs = read_docs(look.nlp, data, limit=limit)
-        look_at_similarity(look, docs, name=model, others=load_named(others or ()))
+        name = Path(model).name or model  # of a directory; a pipeline's name has no slash
+        look_at_similarity(look, docs, name=name, others=load_named(others or ()))
 
 
 def stitch(

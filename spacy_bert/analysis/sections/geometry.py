@@ -25,9 +25,11 @@ def add_geometry(report: Report, found: Geometry, *, source: str) -> None:
         if layer is None
         else f"By the rule of Valeriani et al. (2023), layer {layer} holds most meaning."
     )
+    counts = [each.points for each in found.dimensions]
     report.text(
-        f"The {found.dimensions[0].points:,} tokens lie on a surface of {profile.min():.1f} to "
-        f"{profile.max():.1f} dimensions, most in layer {peak}. {rule}"
+        f"The tokens lie on a surface of {profile.min():.1f} to {profile.max():.1f} dimensions, "
+        f"most in layer {peak}. (Tokens with the same vector count once: {min(counts):,} to "
+        f"{max(counts):,} vectors in a layer.) {rule}"
     )
     report.chart(
         "intrinsic-dimension",

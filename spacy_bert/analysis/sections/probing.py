@@ -220,6 +220,7 @@ def add_classical_pipeline(report: Report, found: Sequence[Probing], *, source: 
 def expected_layers_chart(found: Sequence[Probing]) -> Any:
     """A bar for the centre of gravity of each task, and a diamond at its expected layer."""
     names = [each.task for each in found]
+    depth = max(len(each.scores.layers) for each in found) - 1
     rows = [
         {
             "task": each.task,
@@ -237,11 +238,20 @@ def expected_layers_chart(found: Sequence[Probing]) -> Any:
         ],
     )
     bars = base.mark_bar(opacity=0.45, height=14).encode(
-        x=alt.X("centre of gravity:Q", title="layer")
+        x=alt.X(
+            "centre of gravity:Q",
+            title="layer",
+            scale=alt.Scale(domain=[0, depth]),
+            axis=alt.Axis(tickMinStep=1, format="d"),
+        )
     )
     marks = (
         base.transform_filter("isValid(datum['expected layer'])")
         .mark_point(shape="diamond", size=140, filled=True)
         .encode(x="expected layer:Q")
     )
-    return alt.layer(bars, marks).properties(width="container", height=34 * max(len(names), 2))
+    return alt.layer(bars, marks).properties(
+        width="container",
+        height=34 * max(len(names), 2),
+        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),  # the axis stands below
+    )

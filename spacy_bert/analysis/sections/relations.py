@@ -157,8 +157,9 @@ def _about_relations(scores: Sequence[RelationScore]) -> str:
     best = max(scores, key=lambda score: score.accuracy - score.offset_accuracy)
     return (
         f"For {len(better)} of {len(scores)} relations the best head beats the best offset; by "
-        f"most for {best.relation}, where head {head_name(best.layer, best.head)} finds "
-        f"{best.accuracy:.1%} and the offset {best.offset_accuracy:.1%}."
+        f"most for {best.relation} ({best.count:,} words), where head "
+        f"{head_name(best.layer, best.head)} finds {best.accuracy:.1%} and the offset "
+        f"{best.offset_accuracy:.1%}."
     )
 
 

@@ -37,21 +37,28 @@ def add_phrases(report: Report, found: PhraseClusters, *, source: str) -> None:
 def add_sentences(report: Report, found: Mapping[str, SentenceScores], *, source: str) -> None:
     """Add what each layer knows about whole sentences, a row for each task."""
     report.section("Sentences")
-    best = ", ".join(f"{name} {each.best_layer}" for name, each in found.items())
-    report.text(f"The best layer of each task: {best}.")
+    above = [name for name, each in found.items() if each.accuracy.max() > each.majority]
+    below = [name for name in found if name not in above]
+    if above:
+        best = ", ".join(f"{name} {found[name].best_layer}" for name in above)
+        report.text(f"The best layer of each task: {best}.")
+    if below:
+        report.text(f"No layer is above the most frequent answer in {', '.join(below)}.")
     report.table(
         "sentences",
         [
             {
                 "task": name,
                 "best layer": each.best_layer,
+                "sentences": each.targets[2],
                 "majority": 100 * each.majority,
                 **{f"layer {i}": 100 * float(value) for i, value in enumerate(each.accuracy)},
             }
             for name, each in found.items()
         ],
-        caption="Accuracy, in percent, of an MLP on the [CLS] vector of each layer, beside that of "
-        "always saying the most frequent answer; high means that the layer knows the answer.",
+        caption="Accuracy, in percent, of an MLP on the [CLS] vector of each layer, on so many "
+        "sentences, beside that of always saying the most frequent answer; high means that the "
+        "layer knows the answer. In layer 0 [CLS] is the same for all sentences.",
         source=source,
     )
 
@@ -68,7 +75,13 @@ def add_agreement(report: Report, found: Agreement, *, source: str) -> None:
     )
     report.chart(
         "agreement",
-        lines_by_layer({f"{i} attractors": found.accuracy[:, i] for i in counts}, title="accuracy"),
+        lines_by_layer(
+            {
+                f"{i} attractor{'s' * (i != 1)} ({found.counts[i]:,} verbs)": found.accuracy[:, i]
+                for i in counts
+            },
+            title="accuracy",
+        ),
         caption="Accuracy of a probe on the verb's vector, by layer and by the nouns of the other "
         "number that stand between subject and verb; high in spite of many means that the layer "
         "knows the subject, not the nearest noun.",
@@ -112,11 +125,15 @@ def add_decompositions(
     layers = sorted({layer for each in found.values() for layer in each})
     best = {layer: min(found, key=lambda scheme: found[scheme][layer].relative) for layer in layers}
     report.section("Roles in sentence vectors")
-    report.text(
-        "The scheme that explains the vectors best: "
-        + ", ".join(f"layer {layer}, {scheme}" for layer, scheme in best.items())
-        + "."
-    )
+    explained = {layer: name for layer, name in best.items() if found[name][layer].relative < 1.0}
+    if explained:
+        named = ", ".join(f"layer {layer}, {scheme}" for layer, scheme in explained.items())
+        report.text(f"The scheme that explains the vectors best: {named}.")
+    if unexplained := [str(layer) for layer in layers if layer not in explained]:
+        report.text(
+            "No scheme explains the vectors better than their mean does in layer "
+            f"{', '.join(unexplained)}: more sentences may help."
+        )
     report.table(
         "decompositions",
         [
