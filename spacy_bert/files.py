@@ -12,9 +12,18 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`, renamed over it when the block ends without an error."""
+    """A temporary file beside `path`, renamed over it when the block ends without an error.
+
+    Raises:
+        OSError: if `path` is a directory, or no file can be made there; names it.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a directory; name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:  # it names the temporary file
+        raise OSError(error.errno, error.strerror, str(path)) from None
     os.close(handle)
     temporary = Path(name)
     try:

@@ -27,6 +27,12 @@ def table(
         list[str] | None,
         typer.Option(help="Column of a real value, may be repeated (regression)."),
     ] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            help='Of cells, such as ";" or "tab"; quotes then mean something in .tsv too.'
+        ),
+    ] = None,
     dev: Annotated[
         Path | None, typer.Option(help="A second .spacy file, for a random share of the rows.")
     ] = None,
@@ -39,7 +45,8 @@ def table(
     """Turn a table of texts into training data for bert_textcat: a Doc for each row.
 
     Columns are named by the first line; of .jsonl, they are the fields of each object, and a list
-    of classes needs no divider. doc.cats holds each class as 1.0 or 0.0, or the values. Classes of
+    of classes needs no divider. In .tsv quotes mean nothing, unless --delimiter tab is given.
+    doc.cats holds each class as 1.0 or 0.0, or the values. Classes of
     which several may hold want mode = "multilabel", values want mode = "regression".
 
     \b
@@ -63,6 +70,7 @@ def table(
             blank_pipeline(lang),
             bad,
             columns=columns,
+            delimiter="\t" if delimiter == "tab" else delimiter,
             dev=dev,
             dev_share=dev_share,
         )

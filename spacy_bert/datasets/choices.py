@@ -162,7 +162,8 @@ SWAG_ENDINGS = ("ending0", "ending1", "ending2", "ending3")
 
 
 def _swag_rows(file: Path, split: str) -> Rows:
-    return _csv_rows(file, ("sent1", "sent2", *SWAG_ENDINGS))
+    label = () if split == "test" else ("label",)
+    return _csv_rows(file, ("sent1", "sent2", *SWAG_ENDINGS, *label))
 
 
 def _swag_question(row: tuple[list[str], list[str]]) -> Question:

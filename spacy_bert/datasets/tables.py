@@ -1,7 +1,7 @@
 """Texts with classes or values in any table: columns by name, one Doc for each row.
 
-`.csv` has quotes as spreadsheets write them, `.tsv` has none that mean anything, `.jsonl` is an
-object a line; each may be compressed (`.gz`).
+`.csv` has quotes as spreadsheets write them, `.tsv` has none that mean anything (with a delimiter
+given, both have quotes), `.jsonl` is an object a line; each may be compressed (`.gz`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from spacy.language import Language
-from spacy.tokens import Doc
+from spacy.tokens import Doc, DocBin
 
 from spacy_bert.datasets.lines import numbered_lines, open_rows
-from spacy_bert.datasets.writing import BadRows, write_docs
+from spacy_bert.datasets.writing import BadRows, save_docs
 from spacy_bert.models.segments import SEPARATOR, join
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 SEED = 0
+LONGEST = 2**31 - 1  # characters of a cell of CSV
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +35,12 @@ class Row:
     Attributes:
         line: The line that it begins in, counted from 1.
         cells: What stands in it, by column.
-        surplus: By how many cells it is longer than the first line; below 0 if it is shorter.
+        problem: Why it cannot be read; None if it can.
     """
 
     line: int
     cells: Mapping[str, Any]
-    surplus: int = 0
+    problem: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -63,7 +64,7 @@ class Columns:
         texts: Columns of the texts: of one, or of several that become segments.
         label: Column of the class; None if there is none.
         divider: What stands between the classes of a cell; None where each has one class.
-        values: Columns of real values, each a target of its own.
+        values: Columns of real values, each a target of its own; an empty cell is not known.
     """
 
     texts: Sequence[str]
@@ -83,8 +84,13 @@ class Columns:
             raise ValueError("no column to learn: give --label COLUMN, or --value COLUMN")
         if self.label is not None and self.values:
             raise ValueError("--label is of classes and --value of real values: give one of them")
-        if self.divider is not None and (self.label is None or not self.divider):
+        if self.divider is not None and self.label is None:
             raise ValueError("--divider stands between the classes of --label: give both")
+        if self.divider == "":
+            raise ValueError("--divider must not be empty")
+        twice = [name for name, count in Counter(self.all).items() if count > 1]
+        if twice:
+            raise ValueError(f"column {twice[0]!r} cannot be two things: name another")
 
     @property
     def all(self) -> list[str]:
@@ -99,6 +105,7 @@ def write_table(
     bad: BadRows,
     *,
     columns: Columns,
+    delimiter: str | None = None,
     dev: Path | None = None,
     dev_share: float = 0.1,
 ) -> dict[Path, Counts]:
@@ -110,6 +117,7 @@ def write_table(
         nlp: The pipeline whose tokenizer is used.
         bad: What becomes of malformed rows.
         columns: What stands where.
+        delimiter: Of cells, in which quotes then mean something; None for what the name says.
         dev: A second `.spacy` file, for a share of the rows; chosen at random, always the same.
         dev_share: The share.
 
@@ -124,58 +132,83 @@ def write_table(
         raise ValueError(f"--dev-share must be above 0 and below 1, got {dev_share}")
     if dev is not None and dev.resolve() == output.resolve():
         raise ValueError(f"{dev}: --dev must be another file than that for training")
-    classes = _classes(source, columns)
+    classes = _classes(source, columns, delimiter)
     outputs = [output] if dev is None else [output, dev]
-    counts: dict[Path, Counts] = {}
-    for path in outputs:
-        chance = random.Random(SEED)
-        counts[path] = Counts()
-        rows = (
-            row
-            for row in read_rows(source, columns.all)
-            if dev is None or (chance.random() < dev_share) == (path == dev)
+    counts = {path: Counts() for path in outputs}
+    docbins = {path: DocBin(attrs=[], store_user_data=False) for path in outputs}
+    chance = random.Random(SEED)
+    rows = read_rows(source, columns.all, delimiter)
+    for doc in _docs(source, rows, nlp, bad, columns, classes):
+        path = outputs[-1] if chance.random() < dev_share else output
+        docbins[path].add(doc)
+        counts[path].docs += 1
+        counts[path].labels.update(
+            label for label, value in doc.cats.items() if columns.values or value
         )
-        of_file = bad if path == output else BadRows(skip=bad.skip)
-        docs = _docs(source, rows, nlp, of_file, columns, classes)
-        write_docs(path, _counted(docs, counts[path], values=bool(columns.values)), only_words=True)
-        if of_file is not bad:
-            bad.problems += of_file.problems
+    if counts[output].docs and not counts[outputs[-1]].docs:
+        raise ValueError(
+            f"of {counts[output].docs} rows none falls to {dev} by chance: raise --dev-share"
+        )
+    for path, docbin in docbins.items():
+        save_docs(path, docbin)
     return counts
 
 
-def read_rows(source: Path, columns: Sequence[str]) -> Iterator[Row]:
+def read_rows(source: Path, columns: Sequence[str], delimiter: str | None = None) -> Iterator[Row]:
     """The rows of a table.
 
     Args:
         source: The table.
         columns: Those that it must have.
+        delimiter: Of cells, with quotes; None for what the name says.
 
     Raises:
         ValueError: If it is of another kind or damaged, or lacks a column; names the file.
     """
     suffix = Path(source.stem).suffix if source.suffix == ".gz" else source.suffix
-    if suffix not in SUFFIXES:
+    if suffix not in SUFFIXES and delimiter is None:
         raise ValueError(
             f"{source}: expected a table, {', '.join(SUFFIXES)} (or .gz of one), got {suffix!r}"
         )
     if suffix == ".jsonl":
         yield from _objects(source, columns)
         return
-    rows = _csv_rows(source) if suffix == ".csv" else _tsv_rows(source)
+    if delimiter is None and suffix == ".tsv":
+        rows = _tsv_rows(source)
+    else:
+        rows = _csv_rows(source, delimiter or ",")
     _, header = next(rows, (1, []))
-    missing = [column for column in columns if column not in header]
-    if missing:
-        named = ", ".join(header) if any(header) else "nothing"
-        raise ValueError(f"{source} has no column {', '.join(missing)}; its first line: {named}")
+    _require_columns(source, header, columns)
     for number, row in rows:
         if any(row):
             cells = dict(zip(header, row, strict=False))
-            yield Row(line=number, cells=cells, surplus=len(row) - len(header))
+            yield Row(line=number, cells=cells, problem=_surplus(len(row) - len(header)))
 
 
-def _csv_rows(source: Path) -> Iterator[tuple[int, list[str]]]:
+def _require_columns(source: Path, header: Sequence[str], columns: Sequence[str]) -> None:
+    missing = [column for column in columns if column not in header]
+    if missing:
+        named = f"its first line: {', '.join(header)}" if any(header) else "it is empty"
+        other = any(mark in cell for cell in header for mark in ';\t|"')
+        hint = "; if its cells are divided by something else, give --delimiter" if other else ""
+        raise ValueError(f"{source} has no column {', '.join(missing)}; {named}{hint}")
+    twice = [column for column in columns if list(header).count(column) > 1]
+    if twice:
+        raise ValueError(f"{source} has the column {twice[0]} twice; rename one of them")
+
+
+def _surplus(count: int) -> str | None:
+    """What is wrong with a row that has so many cells more than the first line."""
+    if not count:
+        return None
+    cells = f"{abs(count)} cell{'s' * (abs(count) > 1)}"
+    return f"{cells} {'more' if count > 0 else 'less'} than the first line has"
+
+
+def _csv_rows(source: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(LONGEST)
     with open_rows(source, newline="") as stream:
-        reader = csv.reader(stream, strict=True)
+        reader = csv.reader(stream, strict=True, delimiter=delimiter)
         end = 0
         try:
             for row in reader:
@@ -197,23 +230,25 @@ def _objects(source: Path, columns: Sequence[str]) -> Iterator[Row]:
         try:
             record = json.loads(line)
         except ValueError as error:
-            raise ValueError(f"{source}, line {number}: not JSON ({error})") from None
+            yield Row(line=number, cells={}, problem=f"not JSON ({error})")
+            continue
         if not isinstance(record, dict):
-            raise ValueError(f"{source}, line {number}: expected an object")
+            yield Row(line=number, cells={}, problem="expected an object")
+            continue
         known.update(dict.fromkeys(record))
         yield Row(line=number, cells=record)
     missing = [column for column in columns if column not in known]
-    if missing:
+    if known and missing:
         raise ValueError(
             f"{source} has no field {', '.join(missing)}; its objects have {', '.join(known)}"
         )
 
 
-def _classes(source: Path, columns: Columns) -> list[str]:
+def _classes(source: Path, columns: Columns, delimiter: str | None) -> list[str]:
     """All classes, so that each Doc can say which of them do not hold."""
     found: dict[str, None] = {}
-    for row in read_rows(source, columns.all):
-        if columns.label is not None:
+    for row in read_rows(source, columns.all, delimiter):
+        if columns.label is not None and row.problem is None:
             found.update(dict.fromkeys(_split(row.cells.get(columns.label), columns.divider)))
     return sorted(found)
 
@@ -246,14 +281,19 @@ def _docs(
 
 def _make_doc(nlp: Language, row: Row, columns: Columns, classes: Sequence[str]) -> Doc:
     cells = row.cells
-    if row.surplus:
-        count, more = abs(row.surplus), "more" if row.surplus > 0 else "less"
-        raise ValueError(f"{count} cell{'s' * (count > 1)} {more} than the first line has")
+    if row.problem is not None:
+        raise ValueError(row.problem)
     doc = join(nlp, *(_text(column, cells.get(column)) for column in columns.texts))
     if columns.label is None:
-        doc.cats = {column: _number(column, cells.get(column)) for column in columns.values}
+        known = {column: cells.get(column) for column in columns.values}
+        known = {column: cell for column, cell in known.items() if cell not in (None, "")}
+        if not known:
+            raise ValueError(f"{' and '.join(columns.values)}: no value")
+        doc.cats = {column: _number(column, cell) for column, cell in known.items()}
         return doc
     cell = cells.get(columns.label)
+    if isinstance(cell, dict):
+        raise ValueError(f"{columns.label} must be a class or a list of them, got an object")
     own = _split(cell, columns.divider)
     several = columns.divider is not None or isinstance(cell, list)
     if not own and not several:
@@ -278,10 +318,3 @@ def _number(column: str, cell: Any) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{column} must be a number, got {cell!r}")
     return value
-
-
-def _counted(docs: Iterator[Doc], counts: Counts, *, values: bool) -> Iterator[Doc]:
-    for doc in docs:
-        counts.docs += 1
-        counts.labels.update(label for label, value in doc.cats.items() if values or value)
-        yield doc

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from spacy.training import Example
 from transformers.data.metrics.squad_metrics import (
     compute_exact,
     compute_f1,
-    find_best_thresh,
     normalize_answer,
 )
 
@@ -95,17 +95,28 @@ def _means(questions: Sequence[_Question]) -> dict[str, float | None]:
 
 
 def _best_threshold(questions: Sequence[_Question]) -> dict[str, float]:
-    """The null threshold with the best F1, and that F1, if all questions were answered before."""
-    texts, scores, differences = {}, {}, {}
-    for number, question in enumerate(questions):
+    """The null threshold with the best F1, and that F1.
+
+    It lies in the middle between two questions, so that it can be rounded; the official script's
+    lies on one, and is 0.0 where no answer at all would be best.
+    """
+    rows = []  # how far "no answer" is ahead, F1 of the best answer, F1 of none
+    for question in questions:
         null = next((a.score for a in question.said if a.is_null), -math.inf)
-        best = next((a for a in question.said if not a.is_null), None)
-        texts[number] = "" if best is None else best.text
-        scores[number] = question.best(compute_f1, texts[number])
-        differences[number] = math.inf if best is None else null - best.score
-    has_answer = {number: question.has_answer for number, question in enumerate(questions)}
-    percent, threshold = find_best_thresh(texts, scores, differences, has_answer)
+        first = next((a for a in question.said if not a.is_null), None)
+        ahead = math.inf if first is None else null - first.score
+        answered = question.best(compute_f1, "" if first is None else first.text)
+        rows.append((ahead, answered, question.best(compute_f1, "")))
+    ahead, answered, silent = np.array(sorted(rows)).T
+    # With a threshold behind the first k, these k are answered, and no other.
+    totals = silent.sum() + np.concatenate([[0.0], (answered - silent).cumsum()])
+    decided = ahead[np.isfinite(ahead)]  # the others have nothing that could be an answer
+    if not len(decided):
+        return {"answers_best_f1": float(silent.mean()), "answers_best_f1_threshold": 0.0}
+    borders = np.concatenate([[decided[0] - 1.0], decided, [decided[-1] + 1.0]])
+    places = np.flatnonzero(np.diff(borders) > 0.0)
+    best = int(places[totals[places].argmax()])
     return {
-        "answers_best_f1": percent / 100.0,
-        "answers_best_f1_threshold": float(threshold),
+        "answers_best_f1": float(totals[best] / len(questions)),
+        "answers_best_f1_threshold": float(borders[best : best + 2].mean()),
     }

@@ -67,7 +67,7 @@ FEATURE_LAYERS = 4  # the last ones, side by side: the best of the paper's table
 FEATURES_RATE = 1e-3  # of the BiLSTM, which starts from nothing
 
 # (hidden size, learning rate): the rate of the paper, and what a tiny network wants.
-BASE_RATE = (256, 5e-5)
+BASE_RATE = (384, 5e-5)
 TINY_RATE = (128, 5e-4)
 
 
@@ -209,7 +209,7 @@ def find_hidden_size(encoder: str) -> int | None:
 def learning_rate(hidden_size: int | None) -> float:
     """The peak learning rate for a network; None stands for base.
 
-    5e-5 from hidden size 256 upwards, 5e-4 for 128 and less, geometrically between.
+    5e-5 from hidden size 384 upwards, 5e-4 for 128 and less, geometrically between.
     """
     (wide, low), (narrow, high) = BASE_RATE, TINY_RATE
     if hidden_size is None:

@@ -50,6 +50,9 @@ def score_cats(
     guesses = _values((example.predicted for example in examples), labels)
     if regression:
         return _score_regression(golds, guesses)
+    if not multi_label:  # spaCy takes a Doc without a class for one whose guess is wrong
+        annotated = (golds == 1.0).any(axis=1)
+        examples = [eg for eg, known in zip(examples, annotated, strict=True) if known]
     scores: dict[str, Any] = Scorer.score_cats(
         examples,
         "cats",

@@ -66,7 +66,9 @@ def test_swag(tmp_path: Path, suffix: str) -> None:
         assert parts(doc) == ['A "dog",\nbig.', "It runs", "It sits.", "It a", "It"]
         assert right(doc) == label
     write(tmp_path / "val.csv", table([*SWAG, *ENDINGS], row))
-    with pytest.raises(ValueError, match=r"val.csv, line 2: it is not said which choice is right"):
+    with pytest.raises(
+        ValueError, match=r"val.csv has no column label; its first line names , video-id"
+    ):
         read("swag", tmp_path, "dev")
 
 
@@ -203,7 +205,7 @@ def test_malformed_rows_of_codah_keep_their_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (table(["id", "sent1", *ENDINGS]), r" has no column sent2; its first line names id, sent1"),
+        (table(["id", "sent1", *ENDINGS]), r" has no column sent2, label; its first line names id"),
         (table([*SWAG, *ENDINGS, "label"]) + 'a,"b\nc', r", line 3: not CSV \(unexpected end"),
         (b"sent1,\xff\n", r", line 1: not UTF-8"),
     ],

@@ -75,8 +75,13 @@ def test_values(tmp_path: Path) -> None:
     write_table(table, tmp_path / "a.spacy", NLP, BadRows(), columns=columns)
     assert [doc.cats for doc in docs(tmp_path / "a.spacy")] == [{"v": 2.0}, {"v": 0.5}]
     columns = Columns(texts=["t"], values=["v", "w"])
-    with pytest.raises(ValueError, match=r"a.jsonl, line 2: w must be a number, got None$"):
-        write_table(table, tmp_path / "a.spacy", NLP, BadRows(), columns=columns)
+    write_table(table, tmp_path / "a.spacy", NLP, BadRows(), columns=columns)
+    assert [doc.cats for doc in docs(tmp_path / "a.spacy")] == [{"v": 2.0, "w": 1.5}, {"v": 0.5}]
+    for row, problem in (("A,x", "v must be a number, got 'x'"), ("A,", "v: no value")):
+        table = write(tmp_path / "a.csv", "t,v", row)
+        columns = Columns(texts=["t"], values=["v"])
+        with pytest.raises(ValueError, match=rf"a.csv, line 2: {problem}$"):
+            write_table(table, tmp_path / "a.spacy", NLP, BadRows(), columns=columns)
 
 
 def test_a_share_of_the_rows_is_for_dev(tmp_path: Path) -> None:
@@ -92,6 +97,31 @@ def test_a_share_of_the_rows_is_for_dev(tmp_path: Path) -> None:
     assert sorted([*texts(train), *first]) == sorted(f"text {i}" for i in range(400))
     write_table(table, train, NLP, BadRows(), columns=columns, dev=dev, dev_share=0.25)
     assert texts(dev) == first
+    small = write(tmp_path / "b.csv", "t,l", "A,x")
+    with pytest.raises(
+        ValueError, match=r"of 1 rows none falls to .* by chance: raise --dev-share"
+    ):
+        write_table(small, tmp_path / "b.spacy", NLP, BadRows(), columns=columns, dev=dev)
+    assert not (tmp_path / "b.spacy").exists()
+
+
+def test_a_delimiter_of_ones_own_has_quotes(tmp_path: Path) -> None:
+    columns, output = Columns(texts=["t"], label="l"), tmp_path / "a.spacy"
+    for delimiter, name in ((";", "a.csv"), ("\t", "a.tsv"), ("|", "a.txt")):
+        table = write(tmp_path / name, f'"t"{delimiter}l', f'"a ""b""\nc"{delimiter}x')
+        write_table(table, output, NLP, BadRows(), columns=columns, delimiter=delimiter)
+        assert texts(output) == ['a "b"\nc']
+    for name, header in (("a.csv", "t;l"), ("a.tsv", '"t"\t"l"')):
+        table = write(tmp_path / name, header, "A;x")
+        with pytest.raises(ValueError, match=r"no column .* divided by something else, give --d"):
+            write_table(table, output, NLP, BadRows(), columns=columns)
+
+
+def test_texts_may_be_long(tmp_path: Path) -> None:
+    table = write(tmp_path / "a.csv", "t,l", f"{'word ' * 30_000},x")
+    columns = Columns(texts=["t"], label="l")
+    write_table(table, tmp_path / "a.spacy", NLP, BadRows(), columns=columns)
+    assert len(docs(tmp_path / "a.spacy")[0]) >= 30_000
 
 
 @pytest.mark.parametrize(
@@ -125,8 +155,10 @@ def test_malformed_rows_are_fatal_or_skipped(
     ("name", "content", "message"),
     [
         ("a.txt", "t,l\n", "expected a table, .csv, .tsv, .jsonl .or .gz of one., got '.txt'"),
-        ("a.csv", "", "has no column t, l; its first line: nothing"),
+        ("a.csv", "", "has no column t, l; it is empty"),
         ("a.csv", "text,l\nA,x\n", "has no column t; its first line: text, l"),
+        ("a.csv", "t,t,l\nA,B,x\n", "has the column t twice"),
+        ("a.jsonl", '{"t": "A", "l": {"x": 1}}\n', "line 1: l must be a class or a list of them"),
         ("a.csv", 't,l\n"A,x\n', "not CSV"),
         ("a.jsonl", '{"t": "A"}\n', "has no field l; its objects have t"),
         ("a.jsonl", "[]\n", "line 1: expected an object"),
@@ -159,6 +191,8 @@ def test_the_command(tmp_path: Path) -> None:
         (("--text", "t", "--label", "l", "--value", "u"), "give one of them"),
         (("--text", "t", "--value", "u", "--divider", ";"), "--divider stands between"),
         (("--text", "t", "--label", "l", "--dev-share", "1"), "--dev-share must be above 0"),
+        (("--text", "t", "--label", "l", "--divider", ""), "--divider must not be empty"),
+        (("--text", "t", "--label", "t"), "column 't' cannot be two things"),
         (("--text", "t", "--label", "l", "--dev", output), "--dev must be another file"),
     ]:
         failed = run(*options)

@@ -76,7 +76,10 @@ def test_equals_the_official_script(seed: int) -> None:
             "answers_no_em": "NoAns_exact",
             "answers_best_f1": "best_f1",
         }
-        assert scores["answers_best_f1_threshold"] == expected["best_f1_thresh"]
+        # By our threshold, even rounded as it is printed, the official script gives that F1.
+        best_threshold = round(scores["answers_best_f1_threshold"], 2)
+        at_best = squad_evaluate(official, texts, differences, best_threshold)
+        assert at_best["f1"] == pytest.approx(expected["best_f1"])
     assert {name: 100 * scores[name] for name in names} == pytest.approx(
         {name: expected[theirs] for name, theirs in names.items()}
     )

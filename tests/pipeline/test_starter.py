@@ -229,8 +229,8 @@ def test_mode_goes_to_textcat() -> None:
 
 
 def test_the_learning_rate_goes_by_size(checkpoint: Path) -> None:
-    rates = {size: learning_rate(size) for size in (64, 128, 192, 256, 768, None)}
-    expected = {64: 5e-4, 128: 5e-4, 192: 1.6e-4, 256: 5e-5, 768: 5e-5, None: 5e-5}
+    rates = {size: learning_rate(size) for size in (64, 128, 256, 384, 768, None)}
+    expected = {64: 5e-4, 128: 5e-4, 256: 1.6e-4, 384: 5e-5, 768: 5e-5, None: 5e-5}
     assert rates == expected
     starter = make_starter(["bert_ner"], str(checkpoint))
     assert starter.config["training"]["optimizer"]["learn_rate"]["initial_rate"] == 5e-4

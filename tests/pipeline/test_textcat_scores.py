@@ -139,3 +139,18 @@ def test_without_gold_there_is_no_score() -> None:
     for several in (False, True):
         scores = score_cats(nothing, labels=("A", "B"), multi_label=several)
         assert scores["cats_acc"] is scores["cats_mcc"] is None
+
+
+def test_docs_without_a_class_do_not_count_in_any_score() -> None:
+    nlp = spacy.blank("en")
+
+    def example(cats: dict[str, float]) -> Example:
+        predicted, reference = nlp.make_doc("text"), nlp.make_doc("text")
+        predicted.cats, reference.cats = {"A": 0.9, "B": 0.1}, cats
+        return Example(predicted, reference)
+
+    known = [example({"A": 1.0, "B": 0.0}), example({"A": 0.0, "B": 1.0})]
+    unknown = [example({}) for _ in range(5)]
+    scores = score_cats([*known, *unknown], labels=["A", "B"])
+    assert scores == score_cats(known, labels=["A", "B"])
+    assert scores["cats_f_per_type"]["A"]["p"] == 0.5
