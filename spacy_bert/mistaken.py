@@ -31,5 +31,16 @@ def refuse_mistaken(path: Path) -> None:
             raise ValueError(f"{path}: is no BERT checkpoint. Did you mean {run}?")
 
 
+def refuse_runs(path: Path) -> None:
+    """Refuse a directory that holds pipelines of a training, but is none.
+
+    Raises:
+        ValueError: says where one is.
+    """
+    run = next((path / name for name in RUNS if is_pipeline(path / name)), None)
+    if run is not None and not is_pipeline(path):
+        raise ValueError(f"{path}: is no pipeline, but holds one: give {run}")
+
+
 def _advice(pipeline: Path) -> str:
     return f"`python -m spacy bert convert {pipeline} OUT` makes an encoder directory of it"

@@ -10,6 +10,7 @@ import pytest
 import spacy
 
 from spacy_bert.bert import load_config
+from spacy_bert.mistaken import refuse_runs
 from spacy_bert.models.batchers import build_batch_by_pieces
 from spacy_bert.models.conversion import convert
 from spacy_bert.models.encoder import build_encoder
@@ -64,3 +65,10 @@ def test_what_else_lies_in_a_checkpoint_does_no_harm(
     shutil.copytree(pipeline, both / "model-best")
     for read in READERS.values():
         read(both)
+
+
+def test_the_output_of_a_training_is_told_from_its_pipelines(pipeline: Path) -> None:
+    refuse_runs(pipeline)
+    refuse_runs(pipeline / "missing")
+    with pytest.raises(ValueError, match=rf"is no pipeline, but holds one: give {pipeline}$"):
+        refuse_runs(pipeline.parent)

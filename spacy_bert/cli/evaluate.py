@@ -43,10 +43,12 @@ def evaluate(
 
         from spacy_bert.experiments.evaluation import evaluate as run
         from spacy_bert.files import replacing
+        from spacy_bert.mistaken import refuse_runs
 
         import_code(code)
         if gpu_id >= 0:
             require_gpu(gpu_id)
+        refuse_runs(Path(pipeline))
         nlp = spacy.load(pipeline)
         with tqdm(unit="Doc", disable=None, dynamic_ncols=True) as bar:
             result = run(nlp, data, batch_size=batch_size, progress=bar.update)

@@ -139,8 +139,10 @@ def to_hf(
     with one_line_errors():
         import spacy
 
+        from spacy_bert.mistaken import refuse_runs
         from spacy_bert.pipeline.to_hf import to_hf as run
 
+        refuse_runs(Path(pipeline))
         done = run(spacy.load(pipeline), output, component=component, overwrite=overwrite)
     left_out = f"; left out: {', '.join(done.left_out)}" if done.left_out else ""
     typer.echo(f"{output}: {done.architecture}, from {done.component}{left_out}")

@@ -64,7 +64,7 @@ def prune(
         from spacy_bert.analysis.pruned_pipeline import prune as run
         from spacy_bert.experiments.evaluation import read_examples
         from spacy_bert.files import check_replaceable, replacing_directory
-        from spacy_bert.mistaken import PIPELINE_FILES
+        from spacy_bert.mistaken import PIPELINE_FILES, refuse_runs
 
         check_replaceable(
             output,
@@ -76,6 +76,7 @@ def prune(
         import_code(code)
         if gpu_id >= 0:
             require_gpu(gpu_id)
+        refuse_runs(Path(pipeline))
         nlp = spacy.load(pipeline)
         examples = read_examples(nlp, data)
         unit = "head" if keep is None else "Doc"

@@ -77,7 +77,13 @@ def _counted(items: Iterable[Any], wordpiece: WordPiece) -> Iterator[tuple[Any, 
     options = LayoutOptions()
     while chunk := list(itertools.islice(stream, LOOKAHEAD)):
         docs = [item.predicted if isinstance(item, Example) else item for item in chunk]
-        for item, layout in zip(chunk, lay_out(docs, wordpiece, options), strict=True):
+        try:
+            layouts = lay_out(docs, wordpiece, options)
+        except ValueError:  # the encoder, which knows its own window, refuses what it cannot read
+            for item, doc in zip(chunk, docs, strict=True):
+                yield item, len(wordpiece.encode_ids([doc.text])[0])
+            continue
+        for item, layout in zip(chunk, layouts, strict=True):
             yield item, 0 if layout is None else sum(layout.lengths)
 
 

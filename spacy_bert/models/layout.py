@@ -158,7 +158,10 @@ def lay_out(
         if len(parts) == 1 and len(parts[0].ids) <= options.window - 2:
             layouts.append(_lay_out_whole(len(doc), parts[0], wordpiece))
         else:
-            layouts.append(_lay_out_windows(len(doc), parts, wordpiece, options))
+            try:
+                layouts.append(_lay_out_windows(len(doc), parts, wordpiece, options))
+            except ValueError as error:
+                raise ValueError(f"the Doc {doc.text[:40]!r}: {error}") from None
     return layouts
 
 
@@ -247,7 +250,7 @@ def _refuse_two_long_segments(first: int, second: int, number: int, options: Lay
     if sliding <= longest:
         advice += f', or set slide = "{other}" so that it is read in windows'
     raise ValueError(
-        f"segment {name} of the Doc has {fixed} pieces; read whole, it leaves "
+        f"its segment {name} has {fixed} pieces; read whole, it leaves "
         f"{max(options.window - 3 - fixed, 0)} of the window's {options.window} for the other "
         f"segment ({MIN_SLIDING_PIECES} are needed): {advice}"
     )

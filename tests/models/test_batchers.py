@@ -15,6 +15,7 @@ from spacy.training import Example
 
 from spacy_bert.models.batchers import build_batch_by_length, build_batch_by_pieces
 from spacy_bert.models.layout import LayoutOptions, lay_out
+from spacy_bert.models.segments import join
 from spacy_bert.wordpiece import WordPiece
 from tests.conftest import SENTENCES
 
@@ -106,3 +107,11 @@ def test_batches_of_like_length_in_random_order_and_by_schedule() -> None:
     for settings, message in (((0,), "size must be at least 1"), ((1, 0), "buffer must be")):
         with pytest.raises(ValueError, match=message):
             build_batch_by_length(*settings)
+
+
+def test_pairs_that_no_window_takes_are_left_to_the_encoder(checkpoint: Path) -> None:
+    nlp = spacy.blank("en")
+    pair = join(nlp, "word " * 600, "word " * 600)
+    docs = [nlp.make_doc("short"), pair, nlp.make_doc("short")]
+    batches = list(build_batch_by_pieces(100, str(checkpoint))(docs))
+    assert [len(batch) for batch in batches] == [1, 1, 1]

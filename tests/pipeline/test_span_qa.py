@@ -327,7 +327,7 @@ def test_questions_without_answer_want_null_answers(checkpoint: Path) -> None:
 
 
 def test_a_question_too_long_for_the_window_is_an_error(reader: Language) -> None:
-    with pytest.raises(ValueError, match=r"segment 1 of the Doc has \d+ pieces; read whole"):
+    with pytest.raises(ValueError, match=r"^the Doc .*: its segment 1 has \d+ pieces; read whole"):
         spacy_bert.ask(reader, SENTENCES[1] * 4, CONTEXT)
 
 
