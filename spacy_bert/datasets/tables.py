@@ -130,6 +130,8 @@ def write_table(
     """
     if not 0.0 < dev_share < 1.0:
         raise ValueError(f"--dev-share must be above 0 and below 1, got {dev_share}")
+    if delimiter is not None and len(delimiter) != 1:
+        raise ValueError(f'--delimiter must be one character, or "tab", got {delimiter!r}')
     if dev is not None and dev.resolve() == output.resolve():
         raise ValueError(f"{dev}: --dev must be another file than that for training")
     classes = _classes(source, columns, delimiter)

@@ -192,6 +192,7 @@ def test_the_command(tmp_path: Path) -> None:
         (("--text", "t", "--value", "u", "--divider", ";"), "--divider stands between"),
         (("--text", "t", "--label", "l", "--dev-share", "1"), "--dev-share must be above 0"),
         (("--text", "t", "--label", "l", "--divider", ""), "--divider must not be empty"),
+        (("--text", "t", "--label", "l", "--delimiter", "||"), "--delimiter must be one character"),
         (("--text", "t", "--label", "t"), "column 't' cannot be two things"),
         (("--text", "t", "--label", "l", "--dev", output), "--dev must be another file"),
     ]:

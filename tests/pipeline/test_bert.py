@@ -56,7 +56,7 @@ def test_errors_go_to_the_error_handler(nlp: Language) -> None:
     done = list(nlp.pipe([nlp.make_doc("fine"), bad, nlp.make_doc("fine")], batch_size=1))
     assert [doc.text for doc in done] == ["fine", "fine"]
     assert len(failed) == 1
-    assert failed[0].startswith("bert: segment 1 of the Doc")
+    assert failed[0].startswith("bert: the Doc 'the dog the dog")
 
 
 def test_disk_and_bytes_round_trips_without_the_source(
