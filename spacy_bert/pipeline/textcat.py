@@ -176,10 +176,16 @@ class BertTextCategorizer(TextCategorizer):
         Args:
             examples: the gold standard.
             scores: what the model puts out, (Docs, labels): logits of classes, or values.
+
+        Raises:
+            ValueError: if doc.cats cannot be what the mode asks for, or an exclusive class holds
+                that is not among the labels.
         """
         examples = list(examples)
         validate_examples(examples, "BertTextCategorizer.get_loss")
         self._validate_categories(examples)
+        if self.mode == "exclusive":
+            self._require_known_classes(examples)
         ops = self.model.ops
         gold = cast(tuple[Array, Array], self._examples_to_truth(examples))
         truths, known = map(ops.asarray, gold)
@@ -310,6 +316,17 @@ class BertTextCategorizer(TextCategorizer):
                     f"[components.{self.name}] a Doc has several true classes "
                     f'({", ".join(true)}): where several may hold, set mode = "multilabel"'
                 )
+
+    def _require_known_classes(self, examples: Iterable[Example]) -> None:
+        """A class that nobody knows would teach nothing, and nobody would notice."""
+        for example in examples:
+            for label, value in example.reference.cats.items():
+                if value == 1.0 and label not in self.labels:
+                    raise ValueError(
+                        f"[components.{self.name}] class {label!r} of doc.cats is not among the "
+                        f"labels {', '.join(self.labels)}: add it to "
+                        f"[initialize.components.{self.name}.labels], or remove it from the data"
+                    )
 
     def _require_numbers(self, cats: Mapping[str, object]) -> None:
         for label, value in cats.items():

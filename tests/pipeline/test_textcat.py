@@ -186,6 +186,20 @@ def test_wrong_settings_and_gold_are_refused(checkpoint: Path) -> None:
             nlp.initialize(lambda lone=lone: [lone])
 
 
+def test_a_class_that_the_labels_lack_is_refused_in_training(checkpoint: Path) -> None:
+    nlp, textcat = pipeline(checkpoint)
+    nlp.initialize(lambda: pairs(nlp))
+    other = Example.from_dict(nlp.make_doc("the dog"), {"cats": {"SMAE": 1.0, "OTHER": 0.0}})
+    message = (
+        r"^\[components.bert_textcat\] class 'SMAE' of doc.cats is not among the labels"
+        r" SAME, OTHER: add it to \[initialize.components.bert_textcat.labels\]"
+    )
+    with pytest.raises(ValueError, match=message):
+        nlp.update([other])
+    textcat.add_label("SMAE")
+    nlp.update([other])
+
+
 def several(nlp: Language) -> list[Example]:
     """Each class holds or not by itself; of one Doc a class is not annotated."""
     golds = [
