@@ -217,7 +217,11 @@ def _csv_rows(source: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
                 begin, end = end + 1, reader.line_num
                 yield begin, row
         except csv.Error as error:
-            raise ValueError(f"{source}, line {reader.line_num}: not CSV ({error})") from None
+            begin, last = end + 1, reader.line_num
+            hint = (
+                f"; this row goes on to line {last}: is a quote not closed?" if last > begin else ""
+            )
+            raise ValueError(f"{source}, line {begin}: not CSV ({error}){hint}") from None
 
 
 def _tsv_rows(source: Path) -> Iterator[tuple[int, list[str]]]:
