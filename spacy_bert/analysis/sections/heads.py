@@ -36,14 +36,16 @@ def add_heads(report: Report, found: HeadStudy, *, source: str, key: str = "head
         source=source,
     )
     report.text(
-        f"Over {int((~found.importance.pruned).sum())} heads, importance and the change of the "
-        f"log-likelihood when a head is closed have a Spearman correlation of {found.spearman:.2f}."
+        f"Over {int((~found.importance.pruned).sum())} heads, importance and how far the "
+        "log-likelihood moves, up or down, when a head is closed have a Spearman correlation of "
+        f"{found.spearman:.2f}."
     )
     report.chart(
         f"{key}-left-out",
         ablation_scatter(found.importance, found.left_out),
         caption="Each head as a point: far to the right, the loss depends on it by its gradient; "
-        "far up, the log-likelihood of the gold decisions falls when it alone is closed.",
+        "far above the dashed line, the log-likelihood of the gold decisions falls when it alone "
+        "is closed; far below, it rises.",
         source=source,
     )
     report.text(_about_curve(found.curve))
