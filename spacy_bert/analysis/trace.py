@@ -13,6 +13,7 @@ from spacy_bert.analysis.alignment import average_rows, merge_attention
 from spacy_bert.models.segments import segments
 
 NONE = -1  # no token, no window
+SHOWN = 12  # units that a representation names
 
 # Hidden states, (layers + 1, pieces, hidden size), and of each window the attention,
 # (layers, heads, length, length), if it was wanted and there is any.
@@ -64,7 +65,8 @@ class Trace:
     def __repr__(self) -> str:
         """The Doc's beginning, and how much of it was read."""
         pieces, windows = len(self.pieces), len(self.reading.lengths)
-        return f"<Trace of {self.doc.text[:30]!r}: {pieces} pieces, {windows} windows>"
+        ending = "" if windows == 1 else "s"
+        return f"<Trace of {self.doc.text[:30]!r}: {pieces} pieces, {windows} window{ending}>"
 
     @property
     def pieces(self) -> list[str]:
@@ -207,6 +209,11 @@ class UnitTrace:
         of_token = tokens != NONE
         first[of_token] = trace.window_of_token[tokens[of_token]]
         self._home = first
+
+    def __repr__(self) -> str:
+        """The first units."""
+        more = ", ..." if len(self) > SHOWN else ""
+        return f"<UnitTrace of {len(self)}: {', '.join(map(repr, self.labels[:SHOWN]))}{more}>"
 
     def __len__(self) -> int:
         """How many units there are."""

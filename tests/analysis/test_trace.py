@@ -109,6 +109,13 @@ def test_tokens_sum_to_and_mean_from(nlp: Language) -> None:
     assert special.token_of_unit.tolist() == [-1, *range(len(trace.doc)), -1]
 
 
+def test_representations_name_what_they_hold(nlp: Language) -> None:
+    trace = spacy_bert.trace(nlp, "the quick brown fox")
+    assert repr(trace).endswith("1 window>")
+    assert repr(trace.tokens()) == "<UnitTrace of 4: 'the', 'quick', 'brown', 'fox'>"
+    assert repr(spacy_bert.trace(nlp, "the " * 13).tokens()).endswith("'the', ...>")
+
+
 def test_windows(narrow: Language) -> None:
     trace = spacy_bert.trace(narrow, LONG)
     assert len(trace.reading.lengths) > 3

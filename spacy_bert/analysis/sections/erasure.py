@@ -30,7 +30,7 @@ def add_word_erasure(
         ValueError: If there is none.
     """
     if not found:
-        raise ValueError("no word was erased: give at least one Doc")
+        raise ValueError("no word could be erased: give Docs with tokens and a gold decision")
     report.section("Which words decide")
     report.text(_about_words(found))
     for number, one in enumerate(found[:SHOWN_DOCS], start=1):
