@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,13 +12,16 @@ from typing import Any
 
 from spacy_bert.files import replacing
 
+logger = logging.getLogger("spacy_bert")
+
 INPUTS_FILE = "inputs.json"
 
 
 def is_done(directory: Path, inputs: Mapping[str, Any], result: Path) -> bool:
     """Whether a result stands; if not, the directory is made ready for it.
 
-    What was begun with the same inputs is left, to be gone on with; with others it is removed.
+    What was begun with the same inputs is left, to be gone on with. What was finished with others
+    is moved to `<directory>.old`, which may have cost hours; what was only begun is removed.
 
     Args:
         directory: Of the work; `inputs.json` is written to it before the work begins.
@@ -30,9 +34,10 @@ def is_done(directory: Path, inputs: Mapping[str, Any], result: Path) -> bool:
     if is_recorded(directory, inputs):
         if result.is_file():
             return True
+    elif result.is_file():
+        _set_aside(directory, result)
     elif directory.exists():
         shutil.rmtree(directory)
-    result.unlink(missing_ok=True)
     record(directory, inputs)
     return False
 
@@ -55,6 +60,16 @@ def is_recorded(directory: Path, inputs: Mapping[str, Any]) -> bool:
     except ValueError:
         return False
     return bool(found == json.loads(json.dumps(inputs)))
+
+
+def _set_aside(directory: Path, result: Path) -> None:
+    old = directory.with_name(f"{directory.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)  # a result without its directory is kept too
+    if not result.is_relative_to(directory):
+        result.replace(directory / result.name)
+    directory.replace(old)
+    logger.warning("%s was made of other inputs: done anew, the old one is in %s", directory, old)
 
 
 def record(directory: Path, inputs: Mapping[str, Any]) -> None:
