@@ -41,6 +41,9 @@ class Decisions(Protocol):
     def log_likelihood(self, output: Output, decision: Decision) -> float:
         """How likely it holds a decision; NaN if it cannot be told."""
 
+    def say(self, doc: Doc, decision: Decision) -> str:
+        """A decision in words."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
@@ -113,7 +116,7 @@ def evaluate(
         numbers = [key for key, each in scores.items() if isinstance(each, (int, float))]
         raise ValueError(f"{head.name!r} has no score {name!r}: it has {', '.join(numbers)}")
     if value is None or not found:
-        raise ValueError(f"the data hold nothing to score {head.name!r} with ({name})")
+        raise ValueError(f"{no_gold(head)} (score {name})")
     return Quality(metric=name, score=float(value), log_likelihood=float(np.nanmean(found)))
 
 
@@ -141,6 +144,16 @@ def main_metric(head: TaskHead) -> str:
         BertTextCategorizer: "cats_score",
     }
     return kinds[type(head.pipe)]
+
+
+def no_gold(head: TaskHead) -> str:
+    """What is said of data without the annotation that a component learns from."""
+    pipe = head.pipe
+    if isinstance(pipe, BertEntityRecognizer):
+        field = "doc.ents"
+    else:
+        field = f"doc.spans[{pipe.spans_key!r}]" if isinstance(pipe, BertSpanQA) else "doc.cats"
+    return f"no gold standard for {head.name!r} in any Doc: annotate {field}"
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -175,6 +188,10 @@ class Classes:
         """Log-probability of the class."""
         return float(log_softmax(output)[decision])
 
+    def say(self, doc: Doc, decision: Decision) -> str:
+        """The label."""
+        return self.pipe.labels[decision]
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -197,6 +214,10 @@ class Labels:
         """Sum of the labels' log-probabilities, each by itself."""
         columns, holds = map(np.array, zip(*decision, strict=True))
         return float(_log_sigmoid(np.where(holds, output[columns], -output[columns])).sum())
+
+    def say(self, doc: Doc, decision: Decision) -> str:
+        """The labels that hold."""
+        return ", ".join(self.pipe.labels[i] for i, holds in decision if holds) or "no label"
 
 
 @dataclass(frozen=True)
@@ -223,6 +244,10 @@ class Values:
         columns, values = map(np.array, zip(*decision, strict=True))
         return -float(((output[columns] - values) ** 2).sum())
 
+    def say(self, doc: Doc, decision: Decision) -> str:
+        """The values."""
+        return ", ".join(f"{self.pipe.labels[i]} {value:.3g}" for i, value in decision)
+
 
 @dataclass(frozen=True)
 class Tags:
@@ -247,6 +272,16 @@ class Tags:
             return np.nan
         tokens, tags = map(np.array, zip(*decision, strict=True))
         return float(log_softmax(output)[tokens, tags].mean())
+
+    def say(self, doc: Doc, decision: Decision) -> str:
+        """The entities."""
+        tags = np.zeros(len(doc), np.int64)
+        for token, tag in decision:
+            tags[token] = tag
+        first, last, kinds = bio.decode(tags, np.arange(len(doc)) == 0)
+        rows = zip(first.tolist(), last.tolist(), kinds.tolist(), strict=True)
+        named = [f"{doc[i : j + 1].text} {self.pipe.labels[kind]}" for i, j, kind in rows]
+        return ", ".join(named) or "no entity"
 
 
 @dataclass(frozen=True)
@@ -291,6 +326,10 @@ class Answers:
         own = log_softmax(windows.rows[start : start + windows.lengths[window]].T)
         return float(own[[0, 1], targets[window]].sum())
 
+    def say(self, doc: Doc, decision: Decision) -> str:
+        """The answer."""
+        return doc.text[decision[0] : decision[1]] if decision else "no answer"
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -308,6 +347,10 @@ class Choices:
         """Log-probability of the choice."""
         return float(log_softmax(output)[decision])
 
+    def say(self, doc: Doc, decision: Decision) -> str:
+        """The number of the choice, from 0, as in `doc._.choice`."""
+        return f"choice {decision}"
+
 
 def annotated(
     head: TaskHead, examples: Iterable[Example]
@@ -321,5 +364,5 @@ def annotated(
     found = [(eg, decisions.gold(eg)) for eg in examples if len(eg.predicted)]
     known = [(example, decision) for example, decision in found if decision is not None]
     if not known:
-        raise ValueError(f"the data hold no gold standard for {head.name!r}: give annotated Docs")
+        raise ValueError(no_gold(head))
     return [example for example, _ in known], [decision for _, decision in known]

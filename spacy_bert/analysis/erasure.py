@@ -35,12 +35,14 @@ class WordErasure:
 
     Attributes:
         words: Of the Doc.
+        decision: What was decided, in words: a label, an answer, the entities.
         log_likelihood: Of the decision when nothing is erased, in nats.
         drops: By how much it falls without each word, (tokens,) float64; NaN for what has no
             pieces, such as white space.
     """
 
     words: tuple[str, ...]
+    decision: str
     log_likelihood: float
     drops: np.ndarray
 
@@ -239,7 +241,8 @@ def _erase_words_of(head: TaskHead, doc: Doc, decision: Decision, how: How) -> W
         outputs = head.outputs(variants, head.encode(variants, intervention))
         drops[group] = plain - _likelihoods(head, outputs, [decision] * len(group))
     words = tuple(token.text for token in doc)
-    return WordErasure(words=words, log_likelihood=float(plain), drops=drops)
+    said = decisions_of(head).say(doc, decision)
+    return WordErasure(words=words, decision=said, log_likelihood=float(plain), drops=drops)
 
 
 def _masked(erased: Sequence[np.ndarray], mask: int) -> Intervention:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,6 +71,7 @@ class HeadRelations:
             heads agree with it.
         held_out: Whether heads and offsets were chosen on other Docs than they were scored on.
         docs: How many Docs there were, those to choose on among them.
+        left_out: Dependents of each relation that was too rare for a row.
     """
 
     scores: Sequence[RelationScore]
@@ -78,6 +79,7 @@ class HeadRelations:
     annotation: Annotation
     held_out: bool
     docs: int
+    left_out: Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,6 +159,7 @@ def head_relations(
         annotation=annotation,
         held_out=held_out,
         docs=len(docs),
+        left_out=hits.left_out(rows),
     )
 
 
@@ -182,6 +185,12 @@ class _Hits:
         total[0] = max(total.max() + 1, minimum)
         order = np.argsort(-total, kind="stable").tolist()
         return [row for row in order if total[row] >= minimum and self.counts[:, row].all()]
+
+    def left_out(self, rows: Sequence[int]) -> dict[str, int]:
+        """How often each relation came that is in none of the rows; the most frequent first."""
+        total = self.counts.sum(axis=0)
+        rare = [row for row in np.argsort(-total, kind="stable").tolist() if row not in rows]
+        return {self.relations[row]: int(total[row]) for row in rare if total[row]}
 
     def of_heads(self, part: int, row: int) -> np.ndarray:
         """Accuracy of each head, (layers, heads, directions), NaN for pruned ones."""

@@ -72,7 +72,7 @@ def look_at_probes(
         )
         for name, nlp in {OWN: look.nlp, **(others or {})}.items()
     }
-    add_probing(look.report, found, source=look.source)
+    add_probing(look.report, found, source=look.at(train, scored=dev))
 
 
 def look_at_codes(
@@ -97,7 +97,7 @@ def look_at_codes(
         )
         for name, nlp in {OWN: look.nlp, **(others or {})}.items()
     }
-    add_online_codes(look.report, found, source=look.source)
+    add_online_codes(look.report, found, source=look.at(train, scored=dev))
 
 
 def look_at_numbers(
@@ -120,7 +120,7 @@ def look_at_numbers(
         )
         for name, nlp in {OWN: look.nlp, **(others or {})}.items()
     }
-    add_regressions(look.report, found, source=look.source)
+    add_regressions(look.report, found, source=look.at(train, scored=dev))
 
 
 def look_at_pipeline(
@@ -144,7 +144,7 @@ def look_at_pipeline(
         )
         for task in tasks
     ]
-    add_classical_pipeline(look.report, found, source=look.source)
+    add_classical_pipeline(look.report, found, source=look.at(train, scored=dev))
 
 
 def look_at_structure(
@@ -177,7 +177,7 @@ def look_at_structure(
 def look_at_phrases(look: Look, docs: Sequence[Doc]) -> None:
     """Whether phrases, as they stand in `doc.ents`, cluster by their kinds."""
     found = phrase_clusters(look.nlp, docs, component=look.component, progress=look.progress)
-    add_phrases(look.report, found, source=look.source)
+    add_phrases(look.report, found, source=look.at(docs))
 
 
 def look_at_sentences(look: Look, docs: Sequence[Doc]) -> None:
@@ -198,7 +198,7 @@ def look_at_sentences(look: Look, docs: Sequence[Doc]) -> None:
         found[name] = probe_sentences(vectors, labels, split_targets(targets))
     if not found:
         raise ValueError("the sentences give none of the ten tasks: give a treebank (.conllu)")
-    add_sentences(look.report, found, source=look.source)
+    add_sentences(look.report, found, source=look.at(docs))
 
 
 def look_at_agreement(look: Look, train: Sequence[Doc], test: Sequence[Doc]) -> None:
@@ -207,7 +207,7 @@ def look_at_agreement(look: Look, train: Sequence[Doc], test: Sequence[Doc]) -> 
     found = probe_agreement(
         look.nlp, known, asked, component=look.component, progress=look.progress
     )
-    add_agreement(look.report, found, source=look.source)
+    add_agreement(look.report, found, source=look.at(train, scored=test))
 
 
 def look_at_roles(look: Look, docs: Sequence[Doc], layers: Sequence[int]) -> None:
@@ -217,13 +217,13 @@ def look_at_roles(look: Look, docs: Sequence[Doc], layers: Sequence[int]) -> Non
         name: {layer: decompose(docs, vectors[:, layer], roles) for layer in layers}
         for name, roles in SCHEMES.items()
     }
-    add_decompositions(look.report, found, source=look.source)
+    add_decompositions(look.report, found, source=look.at(docs))
 
 
 def look_at_spanning_trees(look: Look, docs: Sequence[Doc]) -> None:
     """Whether the attention of a single head gives dependency trees."""
     found = spanning_trees(look.nlp, docs, component=look.component, progress=look.progress)
-    add_spanning_trees(look.report, found, source=look.source)
+    add_spanning_trees(look.report, found, source=look.at(docs))
 
 
 def look_at_pairs_of_sentences(
@@ -239,7 +239,7 @@ def look_at_similarity(
 ) -> None:
     """How alike the layers are, with each other and with those of other pipelines."""
     found = layer_similarity(look.nlp, docs, component=look.component, progress=look.progress)
-    add_similarity(look.report, found, one=name, other=name, source=look.source)
+    add_similarity(look.report, found, one=name, other=name, source=look.at(docs))
     for number, (other, nlp) in enumerate((others or {}).items(), start=1):
         found = layer_similarity(
             look.nlp, docs, nlp, component=look.component, progress=look.progress
@@ -249,7 +249,7 @@ def look_at_similarity(
             found,
             one=name,
             other=other,
-            source=look.source,
+            source=look.at(docs),
             name=f"cka-other-{number}",
         )
 
@@ -281,7 +281,8 @@ def look_at_stitching(
         )
         for layer in (range(depth + 1) if layers is None else layers)
     ]
-    add_stitching(look.report, found, one=one, other=other, source=look.source)
+    source = look.at(train, scored=dev)
+    add_stitching(look.report, found, one=one, other=other, source=source)
 
 
 def look_at_geometry(
@@ -296,4 +297,4 @@ def look_at_geometry(
         component=look.component,
         progress=look.progress,
     )
-    add_geometry(look.report, found, source=look.source)
+    add_geometry(look.report, found, source=look.at(docs))

@@ -76,6 +76,11 @@ class Look:
     component: str | None = None
     progress: Callable[[int], object] = lambda more: None
 
+    def at(self, docs: Sequence[object], *, scored: Sequence[object] | None = None) -> str:
+        """The source, how many Docs of it were read, and how many others were scored."""
+        found = f"{self.source}, {len(docs):,} Doc{'' if len(docs) == 1 else 's'}"
+        return found if scored is None else f"{found}, scored on {len(scored):,} others"
+
 
 def look_at_all(look: Look, file: Path, *, limit: int, before: Language | None = None) -> None:
     """Every analysis that a pipeline and a file have what it needs for.
@@ -120,11 +125,10 @@ def look_at_all(look: Look, file: Path, *, limit: int, before: Language | None =
 def look_at_attention(look: Look, docs: Sequence[Doc]) -> None:
     """What heads look at, how broadly, and which look at the same things (Clark et al. 2019)."""
     patterns = attention_patterns(look.nlp, docs, component=look.component, progress=look.progress)
-    add_attention(look.report, patterns, source=look.source)
-    distances = head_distances(
-        look.nlp, docs[:COMPARED], component=look.component, progress=look.progress
-    )
-    add_head_distances(look.report, distances, source=look.source, patterns=patterns)
+    add_attention(look.report, patterns, source=look.at(docs))
+    compared = docs[:COMPARED]
+    distances = head_distances(look.nlp, compared, component=look.component, progress=look.progress)
+    add_head_distances(look.report, distances, source=look.at(compared), patterns=patterns)
 
 
 def look_at_relations(
@@ -134,18 +138,18 @@ def look_at_relations(
     found = head_relations(
         look.nlp, docs, component=look.component, annotation=annotation, progress=look.progress
     )
-    add_relations(look.report, found, source=look.source)
+    add_relations(look.report, found, source=look.at(docs))
     if parser:
         parsing = attention_parser(
             look.nlp, docs, component=look.component, annotation=annotation, progress=look.progress
         )
-        add_attention_parser(look.report, parsing, source=look.source)
+        add_attention_parser(look.report, parsing, source=look.at(docs))
 
 
 def look_at_coreference(look: Look, docs: Sequence[Doc]) -> None:
     """Heads as pickers of antecedents, of the clusters in `doc.spans`."""
     found = coreference(look.nlp, docs, component=look.component, progress=look.progress)
-    add_coreference(look.report, found, source=look.source)
+    add_coreference(look.report, found, source=look.at(docs))
 
 
 def look_at_heads(
@@ -155,38 +159,40 @@ def look_at_heads(
     found = study_heads(
         look.nlp, examples, look.component, dev=dev, keep=keep, progress=look.progress
     )
-    add_heads(look.report, found, source=look.source)
+    source = look.at(examples, scored=dev)
+    add_heads(look.report, found, source=source, same=dev is None)
 
 
 def look_at_words(look: Look, examples: Sequence[Example], *, layer: int = -1) -> None:
     """Which words, and which dimensions of a layer, decide (Li et al. 2016)."""
     words = list(erase_words(look.nlp, examples, look.component, progress=look.progress))
-    add_word_erasure(look.report, words, source=look.source)
+    add_word_erasure(look.report, words, source=look.at(examples))
+    first = examples[:DIMENSIONS_OF]
     dimensions = erase_dimensions(
-        look.nlp, examples[:DIMENSIONS_OF], look.component, layer=layer, progress=look.progress
+        look.nlp, first, look.component, layer=layer, progress=look.progress
     )
-    add_dimension_erasure(look.report, dimensions, source=look.source)
+    add_dimension_erasure(look.report, dimensions, source=look.at(first))
 
 
 def look_at_explanations(look: Look, docs: Sequence[Doc]) -> None:
     """Whether the attention of [CLS] explains a decision (Jain & Wallace 2019)."""
     tested = docs[:TESTED]
     permuted = permute_attention(look.nlp, tested, look.component, progress=look.progress)
-    add_permuted_attention(look.report, permuted, source=look.source)
+    add_permuted_attention(look.report, permuted, source=look.at(tested))
     attacked = attack_attention(look.nlp, tested, look.component, progress=look.progress)
-    add_adversarial_attention(look.report, attacked, source=look.source)
+    add_adversarial_attention(look.report, attacked, source=look.at(tested))
 
 
 def look_at_pairs(look: Look, examples: Sequence[Example]) -> None:
     """How the parts of pairs attend to each other, and what markers are for (Qiao et al. 2019)."""
     docs = [example.predicted for example in examples]
     segments = segment_attention(look.nlp, docs, look.component, progress=look.progress)
-    add_segment_attention(look.report, segments, source=look.source)
+    add_segment_attention(look.report, segments, source=look.at(docs))
     removed = [
         remove_marker(look.nlp, examples, marker, look.component, progress=look.progress)
         for marker in ("[SEP]", "[CLS]")
     ]
-    add_marker_removal(look.report, removed, source=look.source)
+    add_marker_removal(look.report, removed, source=look.at(docs))
 
 
 def look_at_answers(
@@ -201,21 +207,21 @@ def look_at_answers(
     found = explain_answers(
         look.nlp, examples, before=before, component=look.component, progress=look.progress
     )
-    add_answers(look.report, found, source=look.source)
+    add_answers(look.report, found, source=look.at(examples))
 
 
 def look_at_code(look: Look, codes: Sequence[str]) -> None:
     """Whether attention follows the structure of Python code (CAT-probing)."""
     structures = [read_code(code, look.nlp.vocab) for code in codes]
     found = cat_probe(look.nlp, structures, component=look.component, progress=look.progress)
-    add_code(look.report, found, source=look.source)
+    add_code(look.report, found, source=f"{look.source}, {len(codes):,} functions")
 
 
 def look_at_trees(look: Look, docs: Sequence[Doc]) -> None:
     """The same of dependency trees in prose, which is this package's own extension."""
     structures = [read_tree(doc) for doc in docs]
     found = cat_probe(look.nlp, structures, component=look.component, progress=look.progress)
-    add_code(look.report, found, source=look.source, prose=True)
+    add_code(look.report, found, source=look.at(docs), prose=True)
 
 
 def look_at_doc(look: Look, doc: Doc) -> None:

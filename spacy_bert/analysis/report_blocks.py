@@ -115,4 +115,6 @@ def format_value(value: object) -> str:
         return str(plain)
     if 0.0 < abs(plain) < 0.001:  # learning rates
         return f"{plain:.3g}"
+    if 0.001 <= abs(plain) < 0.01:
+        return f"{plain:.5f}"
     return f"{plain:.3f}" if abs(plain) < 10.0 else f"{plain:,.1f}"

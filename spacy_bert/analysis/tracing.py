@@ -8,7 +8,7 @@ from typing import overload
 
 import numpy as np
 from spacy.language import Language
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 
 from spacy_bert.analysis.alignment import overlaps
 from spacy_bert.analysis.inside import find_shim, find_stock
@@ -90,12 +90,18 @@ def trace(
 
     Raises:
         ValueError: If the pipeline has no encoder, or a Doc has no tokens.
+        TypeError: If something else is given than Docs and texts.
 
     Example:
         >>> trace = spacy_bert.trace(nlp, "Time flies like an arrow.")  # doctest: +SKIP
         >>> trace.hidden.shape, trace.tokens().attention[7, 3]  # doctest: +SKIP
     """
     single = isinstance(docs, (Doc, str))
+    if isinstance(docs, Span) or not isinstance(docs, (str, Iterable)):
+        raise TypeError(
+            f"give a Doc, a text, or several of them, not a {type(docs).__name__}; of a span, "
+            "trace(nlp, span.as_doc()), or trace(nlp, doc)[span] with all of its Doc around it"
+        )
     several: Iterable[Doc | str] = [docs] if isinstance(docs, (Doc, str)) else docs
     made = [nlp.make_doc(doc) if isinstance(doc, str) else doc for doc in several]
     for number, doc in enumerate(made):

@@ -18,12 +18,17 @@ from spacy_bert.cli.analyze_layers import (
 )
 from spacy_bert.cli.errors import one_line_errors
 from spacy_bert.cli.looking import (
+    Clusters,
     Component,
     Data,
+    Few,
+    Gold,
     Gpu,
     Limit,
     Model,
     Page,
+    Questions,
+    Trees,
     echo,
     looking,
     require_page,
@@ -64,7 +69,7 @@ def attention(
 @analyze.command("relations", no_args_is_help=True)
 def relations(
     model: Model,
-    data: Data,
+    data: Trees,
     report: Page = None,
     parser: Annotated[
         bool, typer.Option("--parser", help="Also train a parser on the attention of all heads.")
@@ -93,7 +98,7 @@ def relations(
 @analyze.command("coreference", no_args_is_help=True)
 def coreference(
     model: Model,
-    data: Data,
+    data: Clusters,
     report: Page = None,
     limit: Limit = None,
     component: Component = None,
@@ -113,7 +118,7 @@ def coreference(
 @analyze.command("heads", no_args_is_help=True)
 def heads(
     model: Model,
-    data: Data,
+    data: Gold,
     report: Page = None,
     dev: Annotated[
         Path | None, typer.Option(help="Other annotated Docs to score on.  [DATA]")
@@ -124,6 +129,8 @@ def heads(
     gpu_id: Gpu = -1,
 ) -> None:
     """Which heads a trained component needs: importance, ablation, pruning against chance, time.
+
+    The pipeline stays as it is; `python -m spacy bert prune` cuts heads out of it for good.
 
     Example: python -m spacy bert analyze heads model/model-best dev.spacy --report heads.html
     """
@@ -139,14 +146,16 @@ def heads(
 @analyze.command("words", no_args_is_help=True)
 def words(
     model: Model,
-    data: Data,
+    data: Gold,
     report: Page = None,
     layer: Annotated[int, typer.Option(help="Whose dimensions are erased; 0: embeddings.")] = -1,
-    limit: Limit = 100,
+    limit: Few = 100,
     component: Component = None,
     gpu_id: Gpu = -1,
 ) -> None:
     """Which words decide, and which dimensions: what is lost when they are erased.
+
+    Dimensions are erased in the first 20 Docs.
 
     Example: python -m spacy bert analyze words model/model-best dev.spacy --limit 50
     """
@@ -162,7 +171,7 @@ def explanations(
     model: Model,
     data: Data,
     report: Page = None,
-    limit: Limit = 50,
+    limit: Few = 50,
     component: Component = None,
     gpu_id: Gpu = -1,
 ) -> None:
@@ -181,9 +190,9 @@ def explanations(
 @analyze.command("pairs", no_args_is_help=True)
 def pairs(
     model: Model,
-    data: Data,
+    data: Gold,
     report: Page = None,
-    limit: Limit = 500,
+    limit: Few = 500,
     component: Component = None,
     gpu_id: Gpu = -1,
 ) -> None:
@@ -201,12 +210,12 @@ def pairs(
 @analyze.command("answers", no_args_is_help=True)
 def answers(
     model: Model,
-    data: Data,
+    data: Questions,
     report: Page = None,
     before: Annotated[
         str | None, typer.Option(help="Another pipeline or checkpoint, to be shown beside.")
     ] = None,
-    limit: Limit = 200,
+    limit: Few = 200,
     component: Component = None,
     gpu_id: Gpu = -1,
 ) -> None:
@@ -229,7 +238,7 @@ def code(
         list[Path], typer.Argument(help="Python files, directories of them, or modules' names.")
     ],
     report: Page = None,
-    limit: Limit = 200,
+    limit: Few = 200,
     component: Component = None,
     gpu_id: Gpu = -1,
 ) -> None:

@@ -21,6 +21,8 @@ def one_line_errors() -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:  # whoever read what we print has read enough: typer ends in silence
+        raise
     except (ValueError, OSError, FloatingPointError) as error:
         typer.secho(f"Error: {_say(error)}", fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from error

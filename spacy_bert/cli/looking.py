@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
 Model = Annotated[str, typer.Argument(help="A pipeline, or the checkpoint of a BERT.")]
 Data = Annotated[Path, typer.Argument(help=".spacy, .conllu, .json (SQuAD) or .txt.")]
+Gold = Annotated[Path, typer.Argument(help="Annotated Docs, .spacy; or questions, .json (SQuAD).")]
+Trees = Annotated[Path, typer.Argument(help="Docs with dependency trees: .conllu or .spacy.")]
+Clusters = Annotated[Path, typer.Argument(help="Docs with clusters in doc.spans: .spacy.")]
+Questions = Annotated[Path, typer.Argument(help="Questions with answers: .json (SQuAD) or .spacy.")]
 Component = Annotated[
     str | None, typer.Option(help="The component that is meant, if there are several.")
 ]
 Limit = Annotated[int | None, typer.Option(help="Docs at most, from the first.  [all]")]
+Few = Annotated[int, typer.Option(help="Docs at most, from the first.")]
 Page = Annotated[Path | None, typer.Option("--report", help="HTML file to write.")]
 Gpu = Annotated[int, typer.Option(help="GPU; -1: CPU.")]
 

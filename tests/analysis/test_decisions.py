@@ -70,6 +70,32 @@ def test_own_decisions_are_those_written_on_docs(kind: str, checkpoint: Path) ->
             assert own == doc._.choice
 
 
+def test_decisions_in_words(kind: str, checkpoint: Path) -> None:
+    one = task(kind, checkpoint)
+    decisions = decisions_of(one.head)
+    labels = getattr(one.head.pipe, "labels", ())
+    for example in one.examples:
+        gold, doc = decisions.gold(example), example.reference
+        if gold is None:
+            continue
+        said = decisions.say(example.predicted, gold)
+        if kind in ("exclusive", "private"):
+            assert doc.cats[said] == 1.0
+        elif kind == "multilabel":
+            right = [label for label in labels if doc.cats.get(label) == 1.0]
+            assert said == (", ".join(right) or "no label")
+        elif kind == "regression":
+            assert said == ", ".join(f"{label} {doc.cats[label]:.3g}" for label in labels)
+        elif kind == "ner":
+            named = [f"{ent.text} {ent.label_}" for ent in doc.ents]
+            assert said == (", ".join(named) or "no entity")
+        elif kind == "qa":
+            group = doc.spans[one.head.pipe.spans_key]
+            assert said == (group[0].text if len(group) else "no answer")
+        else:
+            assert said == f"choice {gold}"
+
+
 def test_gold_likelihood_is_minus_the_loss(kind: str, checkpoint: Path) -> None:
     one = task(kind, checkpoint)
     head, pipe = one.head, one.head.pipe
@@ -144,7 +170,7 @@ def test_components_that_are_not_there(nlp: Language, checkpoint: Path) -> None:
 def test_data_that_say_nothing(checkpoint: Path) -> None:
     one = task("exclusive", checkpoint)
     doc = one.nlp.make_doc("A dog.")
-    with pytest.raises(ValueError, match="nothing to score 'bert_textcat' with"):
+    with pytest.raises(ValueError, match=r"in any Doc: annotate doc.cats \(score cats_score\)"):
         score(one.nlp, [Example(doc, doc.copy())])
     with pytest.raises(ValueError, match="no gold standard for 'bert_textcat'"):
         annotated(one.head, [Example(doc, doc.copy())])

@@ -163,8 +163,10 @@ def test_rare_relations_are_left_out(nlp: Language) -> None:
     rng = np.random.default_rng(2)
     docs = [parsed(nlp, rng, 9) for _ in range(8)]
     docs.append(Doc(nlp.vocab, words=["a", "list"], heads=[1, 1], deps=["amod", "ROOT"]))
-    names = [score.relation for score in head_relations(nlp, docs, minimum=2).scores]
+    found = head_relations(nlp, docs, minimum=2)
+    names = [score.relation for score in found.scores]
     assert sorted(names) == ["all", "det", "obj"]
+    assert found.left_out == {"amod": 1}
     # One there is in the half for choosing alone cannot be scored.
     names = [score.relation for score in head_relations(nlp, docs, minimum=1).scores]
     assert "amod" not in names

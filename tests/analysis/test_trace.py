@@ -260,6 +260,9 @@ def test_what_cannot_be_traced(nlp: Language) -> None:
         spacy_bert.trace(nlp, "")
     with pytest.raises(ValueError, match="Doc 1 has no tokens"):
         spacy_bert.trace(nlp, ["a", ""])
+    for wrong in (5, nlp.make_doc("one two")[:1]):
+        with pytest.raises(TypeError, match="give a Doc, a text, or several of them"):
+            spacy_bert.trace(nlp, wrong)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="no encoder of spacy_bert's"):
         spacy_bert.trace(spacy.blank("en"), "a")
     with pytest.raises(ValueError, match="no component 'bort': it has bert"):

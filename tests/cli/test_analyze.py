@@ -61,8 +61,8 @@ def test_heads_as_parsers(checkpoint: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "kind", "options", "said"),
     [
-        ("heads", "exclusive", ["--keep", "0.5"], "Spearman"),
-        ("words", "ner", [], "word"),
+        ("heads", "exclusive", ["--keep", "0.5"], "which flatters the choice"),
+        ("words", "ner", [], "decision"),
         ("explanations", "exclusive", [], "ermut"),
         ("answers", "qa", [], "questions"),
     ],

@@ -13,6 +13,8 @@ from spacy_bert.analysis.erasure import DimensionErasure, WordErasure
 from spacy_bert.analysis.report import Report
 
 SHOWN_DOCS, SHOWN_WORDS, SHOWN_DIMENSIONS = 5, 40, 30
+HEAVIEST = 20  # words in the table
+LONGEST = 60  # characters of a Doc, or of a decision, that are shown
 
 
 def add_word_erasure(
@@ -33,6 +35,15 @@ def add_word_erasure(
         raise ValueError("no word could be erased: give Docs with tokens and a gold decision")
     report.section("Which words decide")
     report.text(_about_words(found))
+    heaviest = _heaviest(found)
+    if heaviest:
+        report.table(
+            f"{key}-heaviest",
+            heaviest,
+            caption="The words that weigh most, in all Docs: how far the log-likelihood of the "
+            "decision falls when the word is erased; high values say that it rests on the word.",
+            source=source,
+        )
     for number, one in enumerate(found[:SHOWN_DOCS], start=1):
         if np.isnan(one.drops).all():
             continue
@@ -40,8 +51,8 @@ def add_word_erasure(
             f"{key}-{number}",
             word_bars(one),
             caption=f"Doc {number}, its first words: a high bar says that the log-likelihood of "
-            f"the decision ({one.log_likelihood:.3f} nats) falls far when the word is erased, one "
-            "below zero that it rises.",
+            f"the decision (“{_cut(one.decision)}”, {one.log_likelihood:.3f} nats) falls far when "
+            "the word is erased, one below zero that it rises.",
             source=source,
         )
 
@@ -131,6 +142,29 @@ def dimension_curve(found: DimensionErasure) -> Any:
         )
         .properties(width="container", height=260)
     )
+
+
+def _heaviest(found: Sequence[WordErasure]) -> list[dict[str, object]]:
+    """Rows of the words whose erasure costs most."""
+    drops = [(drop, one, place) for one in found for place, drop in enumerate(one.drops.tolist())]
+    known = [each for each in drops if each[0] == each[0]]  # NaN: without pieces
+    best = sorted(known, key=lambda each: -each[0])[:HEAVIEST]
+    numbers = {id(one): number for number, one in enumerate(found, start=1)}
+    return [
+        {
+            "word": one.words[place],
+            "drop (nats)": drop,
+            "decision": _cut(one.decision),
+            "Doc": numbers[id(one)],
+            "text": _cut(" ".join(one.words)),
+        }
+        for drop, one, place in best
+    ]
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _about_words(found: Sequence[WordErasure]) -> str:

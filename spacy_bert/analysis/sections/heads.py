@@ -13,16 +13,23 @@ from spacy_bert.analysis.head_study import HeadStudy
 from spacy_bert.analysis.pruned_pipeline import Pruned
 from spacy_bert.analysis.report import Report
 
+SAME = (
+    "The heads were chosen on the Docs on which they are scored, which flatters the choice: other "
+    "Docs to score on (--dev, or dev=) tell more."
+)
 BY_IMPORTANCE, AT_RANDOM = "least important first", "at random"
 
 
-def add_heads(report: Report, found: HeadStudy, *, source: str, key: str = "heads") -> None:
+def add_heads(
+    report: Report, found: HeadStudy, *, source: str, same: bool = False, key: str = "heads"
+) -> None:
     """Add what was found of the attention heads of a component.
 
     Args:
         report: The report.
         found: What `study_heads` has found.
         source: Where the figures come from.
+        same: Whether the Docs that chose the heads are those that the scores are of.
         key: Beginning of the names of its tables and charts.
     """
     component = found.importance.component
@@ -48,7 +55,7 @@ def add_heads(report: Report, found: HeadStudy, *, source: str, key: str = "head
         "is closed; far below, it rises.",
         source=source,
     )
-    report.text(_about_curve(found.curve))
+    report.text(_about_curve(found.curve) + (f" {SAME}" if same else ""))
     report.chart(
         f"{key}-curve",
         curve_chart(found.curve),

@@ -32,7 +32,7 @@ def add_relations(report: Report, found: HeadRelations, *, source: str) -> None:
     """
     relations = [score for score in found.scores if score.relation != ALL]
     report.section("Heads as parsers")
-    report.text(f"{_about_relations(relations)} {_about_choice(found)}")
+    report.text(f"{_about_relations(relations)} {_about_choice(found)}{_about_rare(found)}")
     score = _score_name(found.annotation)
     report.table(
         "relations",
@@ -165,6 +165,13 @@ def _about_relations(scores: Sequence[RelationScore]) -> str:
 
 def _about_choice(found: HeadRelations) -> str:
     return f"{found.docs:,} Docs. {_held_out(found.held_out, 'heads and offsets')}"
+
+
+def _about_rare(found: HeadRelations) -> str:
+    if not found.left_out:
+        return ""
+    rare = ", ".join(f"{relation} ({count})" for relation, count in found.left_out.items())
+    return f" Too rare for a row of their own, but counted in {ALL!r}: {rare}."
 
 
 def _held_out(held_out: bool, what: str) -> str:

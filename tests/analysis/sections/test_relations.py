@@ -39,11 +39,13 @@ def test_relations(tmp_path: Path) -> None:
         annotation="gold",
         held_out=True,
         docs=1200,
+        left_out={"iobj": 7, "vocative": 1},
     )
     report = Report("Relations")
     add_relations(report, found, source=SOURCE)
     html = report.to_html()
     assert "For 1 of 2 relations the best head beats the best offset; by most for obj" in html
+    assert "counted in &#x27;all&#x27;: iobj (7), vocative (1)." in html
     assert "1,200 Docs. The heads and offsets were chosen on one half" in html
     record = saved(report, tmp_path)
     assert record["tables"]["relations"]["rows"][1] == {
@@ -72,12 +74,14 @@ def test_a_parser_is_no_gold_standard() -> None:
         annotation="spaCy",
         held_out=False,
         docs=3,
+        left_out={},
     )
     report = Report("Relations")
     add_relations(report, found, source=SOURCE)
     html = report.to_html()
     assert "agreement with spaCy" in html
     assert "which are no gold standard" in html
+    assert "Too rare" not in html
     assert "accuracy" not in html.partition("<body")[2].partition("<script")[0]
     assert "which flatters them" in html
     assert "No relation is frequent enough" in html

@@ -100,16 +100,27 @@ def test_words(report: Report, tmp_path: Path) -> None:
     found = [
         WordErasure(
             words=("the", 'a "good" film', "\n", "the"),
+            decision="positive",
             log_likelihood=-0.1,
             drops=np.array([-0.5, 2.0, np.nan, 0.1]),
         ),
-        WordErasure(words=("\n",), log_likelihood=-0.1, drops=np.array([np.nan])),
+        WordErasure(
+            words=("\n",), decision="negative", log_likelihood=-0.1, drops=np.array([np.nan])
+        ),
     ]
     add_word_erasure(report, found, source="dev.spacy")
     html, record = saved(report, tmp_path)
     assert "Of 3 words in 2 Docs, 33% speak against the decision" in html
     assert "2 nats" in html
     assert list(record["charts"]) == ["words-1"]
+    assert "(“positive”, -0.100 nats)" in html
+    heaviest = record["tables"]["words-heaviest"]["rows"]
+    assert [(row["word"], row["drop (nats)"]) for row in heaviest] == [
+        ('a "good" film', 2.0),
+        ("the", 0.1),
+        ("the", -0.5),
+    ]
+    assert {(row["Doc"], row["decision"]) for row in heaviest} == {(1, "positive")}
     drawn = record["charts"]["words-1"]["rows"]
     assert [row["word"] for row in drawn] == ["the", 'a "good" film', "the"]
     with pytest.raises(ValueError, match="no word could be erased"):
