@@ -50,7 +50,7 @@ def test_dimension_of_manifolds(name: str) -> None:
 
 @pytest.mark.parametrize("name", MANIFOLDS)
 def test_dimension_equals_scikit_dimension(name: str) -> None:
-    skdim = pytest.importorskip("skdim", reason="scikit-dimension is an oracle for tests alone")
+    skdim = pytest.importorskip("skdim", reason="install with [test]")
     points, *_ = MANIFOLDS[name]
     theirs = skdim.id.TwoNN(discard_fraction=0.1).fit(points).dimension_
     assert two_nn(points).fit == pytest.approx(theirs, rel=0.02)
