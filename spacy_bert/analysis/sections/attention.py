@@ -47,8 +47,9 @@ def add_attention(report: Report, found: AttentionPatterns, *, source: str) -> N
     report.chart(
         "attention-heads",
         heads_chart(found),
-        caption="The share of attention that each head gives to each target: dark means that it "
-        "looks there nearly always; a square that is missing is a pruned head.",
+        caption="The share of attention that each head gives to each target: a colour that stands "
+        "out from the page means that it looks there nearly always; a square that is missing is a "
+        "pruned head.",
         source=source,
     )
     report.chart(

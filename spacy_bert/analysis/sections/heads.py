@@ -38,8 +38,9 @@ def add_heads(
     report.chart(
         f"{key}-importance",
         importance_map(found.importance),
-        caption="Importance of each head, normalized by layer (Michel et al. 2019): the darker or "
-        "stronger the colour, the more the loss depends on the head; pruned heads are left blank.",
+        caption="Importance of each head, normalized by layer (Michel et al. 2019): the more a "
+        "colour stands out from the page, the more the loss depends on the head; pruned heads are "
+        "left blank.",
         source=source,
     )
     report.text(
