@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from spacy.language import Language
 from spacy.tokens import Doc, Token
 from spacy.training import Example
 
-from spacy_bert.analysis.agreement import find_agreement, probe_agreement
+from spacy_bert.analysis.agreement import AgreementTarget, find_agreement, probe_agreement
 from spacy_bert.analysis.description_length import RECIPE, online_code
 from spacy_bert.analysis.inside import find_shim
 from spacy_bert.analysis.layer_choice import token_geometry
@@ -37,11 +39,12 @@ from spacy_bert.analysis.sections.structure import (
     add_spanning_trees,
 )
 from spacy_bert.analysis.sentence_probes import (
+    SentenceScores,
     probe_sentences,
     sentence_vectors,
     split_targets,
 )
-from spacy_bert.analysis.sentence_tasks import SENTENCE_TASKS, derive
+from spacy_bert.analysis.sentence_tasks import SENTENCE_TASKS, SentenceTarget, derive
 from spacy_bert.analysis.spanning_trees import spanning_trees
 from spacy_bert.analysis.stitching import StitchRecipe, stitch_models
 from spacy_bert.analysis.tensor_products import SCHEMES, Decomposition, decompose
@@ -148,14 +151,14 @@ def look_at_pipeline(
 
 
 def look_at_structure(
-    look: Look, docs: Sequence[Doc], *, test: Sequence[Doc] | None = None
+    look: Look, docs: Sequence[Doc], *, test: Sequence[AgreementTarget] | None = None
 ) -> None:
     """Phrases, sentences, agreement, roles and trees: all that the annotation of the Docs allows.
 
     Args:
         look: Where to look.
         docs: With phrases in `doc.ents`, or trees, tags and morphology.
-        test: Sentences on which agreement is scored; by default every fifth of `docs`.
+        test: Verbs whose agreement is scored; by default those of every fifth of `docs`.
 
     Raises:
         ValueError: If there is neither.
@@ -168,7 +171,8 @@ def look_at_structure(
     if has_trees:
         look_at_sentences(look, docs)
         train = docs if test is not None else [doc for i, doc in enumerate(docs) if i % 5]
-        look_at_agreement(look, train, docs[::5] if test is None else test)
+        asked = list(find_agreement(docs[::5])) if test is None else test
+        look_at_agreement(look, list(find_agreement(train)), asked)
         depth = find_shim(look.nlp, look.component).network.config.num_hidden_layers
         look_at_roles(look, docs, sorted({1, (depth + 1) // 2, depth}))
         look_at_spanning_trees(look, docs[:PARSED])
@@ -188,25 +192,52 @@ def look_at_sentences(look: Look, docs: Sequence[Doc]) -> None:
             targets = derive(name, docs)
         except ValueError:  # this treebank has nothing to ask
             continue
-        vectors = sentence_vectors(
-            look.nlp,
-            [target.doc for target in targets],
-            component=look.component,
-            progress=look.progress,
-        )
-        labels = [target.label for target in targets]
-        found[name] = probe_sentences(vectors, labels, split_targets(targets))
+        found[name] = _probe_targets(look, targets, split_targets(targets))
     if not found:
         raise ValueError("the sentences give none of the ten tasks: give a treebank (.conllu)")
     add_sentences(look.report, found, source=look.at(docs))
 
 
-def look_at_agreement(look: Look, train: Sequence[Doc], test: Sequence[Doc]) -> None:
-    """Whether the vector of a verb tells the number of its subject, across attractors."""
-    known, asked = list(find_agreement(train)), list(find_agreement(test))
-    found = probe_agreement(
-        look.nlp, known, asked, component=look.component, progress=look.progress
+def look_at_task(
+    look: Look, name: str, sets: Mapping[str, Sequence[SentenceTarget]], *, limit: int | None = None
+) -> None:
+    """What each layer knows about whole sentences, of a task of SentEval's form.
+
+    Args:
+        look: Where to look.
+        name: Of the task.
+        sets: As `read_senteval` gives them.
+        limit: Sentences of each set at most.
+    """
+    parts = [list(sets[part])[:limit] for part in ("train", "dev", "test")]
+    ends = np.cumsum([len(part) for part in parts]).tolist()
+    first, second, last = (
+        list(range(end - len(part), end)) for part, end in zip(parts, ends, strict=True)
     )
+    targets = [target for part in parts for target in part]
+    found = {name: _probe_targets(look, targets, (first, second, last))}
+    add_sentences(look.report, found, source=look.at(parts[0], scored=parts[2]))
+
+
+def _probe_targets(
+    look: Look,
+    targets: Sequence[SentenceTarget],
+    splits: tuple[Sequence[int], Sequence[int], Sequence[int]],
+) -> SentenceScores:
+    vectors = sentence_vectors(
+        look.nlp,
+        [target.doc for target in targets],
+        component=look.component,
+        progress=look.progress,
+    )
+    return probe_sentences(vectors, [target.label for target in targets], splits)
+
+
+def look_at_agreement(
+    look: Look, train: Sequence[AgreementTarget], test: Sequence[AgreementTarget]
+) -> None:
+    """Whether the vector of a verb tells the number of its subject, across attractors."""
+    found = probe_agreement(look.nlp, train, test, component=look.component, progress=look.progress)
     add_agreement(look.report, found, source=look.at(train, scored=test))
 
 
@@ -227,10 +258,27 @@ def look_at_spanning_trees(look: Look, docs: Sequence[Doc]) -> None:
 
 
 def look_at_pairs_of_sentences(
-    look: Look, checkpoint: str | Path, pairs: Sequence[MinimalPair]
+    look: Look,
+    checkpoint: str | Path,
+    pairs: Iterable[MinimalPair],
+    *,
+    limit: int | None = None,
 ) -> None:
-    """Whether a masked language model holds the right sentence for the likelier one."""
-    found = minimal_pairs(MaskedScorer.load(checkpoint), pairs, progress=look.progress)
+    """Whether a masked language model holds the right sentence for the likelier one.
+
+    Args:
+        look: Where what is found goes.
+        checkpoint: With the head for masked pieces.
+        pairs: The pairs.
+        limit: Pairs of each kind at most.
+    """
+    seen: Counter[str] = Counter()
+    chosen = []
+    for pair in pairs:
+        seen[pair.kind] += 1
+        if limit is None or seen[pair.kind] <= limit:
+            chosen.append(pair)
+    found = minimal_pairs(MaskedScorer.load(checkpoint), chosen, progress=look.progress)
     add_minimal_pairs(look.report, found, source=look.source)
 
 

@@ -16,6 +16,8 @@ from typing import NamedTuple
 from spacy.tokens import Doc, Token
 from spacy.vocab import Vocab
 
+from spacy_bert.pretraining.corpus import open_text
+
 LENGTHS = ((5, 8), (9, 12), (13, 16), (17, 20), (21, 25), (26, 28))  # words; the paper's six bins
 DEPTHS = (2, 7)  # of dependency trees; what is deeper or flatter counts as these
 WORDS = 100  # to tell apart; the paper has 1,000, from a hundred times more sentences
@@ -39,14 +41,14 @@ def read_senteval(file: Path, vocab: Vocab) -> dict[str, list[SentenceTarget]]:
     """The sentences of an official file, by set: train, dev, test.
 
     Args:
-        file: With lines of set (tr, va, te), label and words, between tabs.
+        file: With lines of set (tr, va, te), label and words, between tabs; packed or not.
         vocab: Of the Docs.
 
     Raises:
         ValueError: If a line has another form; names file and line.
     """
     found: dict[str, list[SentenceTarget]] = {name: [] for name in _PARTITIONS.values()}
-    with file.open(encoding="utf8") as lines:
+    with open_text(file) as lines:
         for number, line in enumerate(lines, start=1):
             cells = line.rstrip("\n").split("\t")
             if len(cells) != 3 or cells[0] not in _PARTITIONS or not cells[2].split():

@@ -106,10 +106,16 @@ def pipeline(
 
 def structure(
     model: Model,
-    data: Data,
+    data: Annotated[
+        Path, typer.Argument(help=".conllu, .spacy, a probing task (.txt), or pairs (.jsonl).")
+    ],
     report: Page = None,
     test: Annotated[
-        Path | None, typer.Option(help="Another treebank, for agreement.  [a fifth of DATA]")
+        Path | None,
+        typer.Option(
+            help="For agreement: another treebank, or generated.tab of Gulordava et al.  "
+            "[a fifth of DATA]"
+        ),
     ] = None,
     limit: Limit = None,
     component: Component = None,
@@ -118,16 +124,38 @@ def structure(
     """Phrases, ten questions about sentences, agreement, roles, by layer (Jawahar et al. 2019).
 
     Of DATA with entities or chunks in doc.ents, whether they cluster; of a treebank, the rest, and
-    the dependency trees that single heads give (Htut et al. 2019).
+    the dependency trees that single heads give (Htut et al. 2019). Of a probing task in SentEval's
+    form (set, label and sentence, between tabs), what each layer knows of it. Of minimal pairs
+    (BLiMP; Marvin & Linzen), whether a masked language model holds the right sentence for the
+    likelier one: MODEL is then a checkpoint with that head, and --limit counts pairs of each kind.
 
     Example: python -m spacy bert analyze structure bert-base en_ewt-ud-train.conllu
+
+    Example: python -m spacy bert analyze structure bert-base blimp.jsonl --limit 100
     """
     with looking(model, data, report, component, gpu_id, "structure in the layers") as look:
+        from spacy_bert.analysis import look_at_layers
+        from spacy_bert.analysis.agreement import find_agreement, read_gulordava
         from spacy_bert.analysis.inputs import read_docs
-        from spacy_bert.analysis.look_at_layers import look_at_structure
+        from spacy_bert.analysis.minimal_pairs import read_pairs
+        from spacy_bert.analysis.sentence_tasks import read_senteval
 
-        other = None if test is None else read_docs(look.nlp, test, limit=limit)
-        look_at_structure(look, read_docs(look.nlp, data, limit=limit), test=other)
+        kind = data.name.removesuffix(".gz").rpartition(".")[2]
+        if kind == "jsonl":
+            look_at_layers.look_at_pairs_of_sentences(look, model, read_pairs(data), limit=limit)
+            return
+        if kind == "txt":
+            name = data.name.partition(".")[0]
+            sets = read_senteval(data, look.nlp.vocab)
+            look_at_layers.look_at_task(look, name, sets, limit=limit)
+            return
+        targets = None
+        if test is not None and test.name.removesuffix(".gz").endswith(".tab"):
+            targets = read_gulordava(test, look.nlp.vocab)[:limit]
+        elif test is not None:
+            targets = list(find_agreement(read_docs(look.nlp, test, limit=limit)))
+        docs = read_docs(look.nlp, data, limit=limit)
+        look_at_layers.look_at_structure(look, docs, test=targets)
 
 
 def compare(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,40 @@ def test_structure(checkpoint: Path, trees: Path, tmp_path: Path) -> None:
     )
 
 
+def test_official_files_of_structure(checkpoint: Path, trees: Path, tmp_path: Path) -> None:
+    rows = [
+        {"sentence_good": "The dog jumps.", "sentence_bad": "The dog jump.", "UID": kind}
+        for kind in ("agreement",) * 3 + ("islands",)
+    ]
+    pairs = tmp_path / "blimp.jsonl.gz"
+    pairs.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    output = run("structure", checkpoint, pairs, "--limit", 2)
+    assert "Of 3 pairs, the right sentence is the likelier one in" in output
+    lines = [
+        f"{part}\t{label}\t{word} dog jumps"
+        for part, count in (("tr", 20), ("va", 6), ("te", 4))
+        for _ in range(count)
+        for label, word in (("A", "the"), ("B", "a"))
+    ]
+    task = tmp_path / "article.txt"
+    task.write_text("\n".join(lines), encoding="utf8")
+    assert re.search(r"article +\d +8 +50\.0", run("structure", checkpoint, task))
+    assert re.search(r"article +\d +6 +50\.0", run("structure", checkpoint, task, "--limit", 6))
+    header = ["correct_number", "form", "class", "prefix", "n_attr", "sent"]
+    cells = [
+        "plur",
+        "jump",
+        "correct",
+        "The dogs of the fox",
+        "1",
+        "The dogs of the fox jump <eos>",
+    ]
+    table = tmp_path / "generated.tab"
+    table.write_text("\n".join("\t".join(row) for row in (header, *[cells] * 5)), encoding="utf8")
+    output = run("structure", checkpoint, trees, "--test", table)
+    assert "of 5 verbs" in output
+
+
 def test_similarity_and_geometry(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("\n".join(SENTENCES * 30), encoding="utf8")
     page = tmp_path / "compare.html"
@@ -118,7 +155,7 @@ def test_stitches(checkpoint: Path, tmp_path: Path) -> None:
         (["compare", "{}", "texts.txt"], "take more, or less"),
         (["compare", "{}", "texts.txt", "--other", "x"], "give NAME=MODEL"),
         (["geometry", "{}", "texts.txt", "--label", "x"], "unknown label 'x'"),
-        (["structure", "{}", "texts.txt"], "neither phrases in doc.ents nor trees"),
+        (["structure", "{}", "texts.txt"], "texts.txt, line 1: expected tr, va or te"),
     ],
 )
 def test_errors_in_one_line(
