@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from spacy_bert.bert import BertConfig, BertModel, PackedBatch
 from spacy_bert.bert.precision import Precision, fastest, has_bf16, lowered
+from spacy_bert.heap import Heap
 from spacy_bert.models.batch import Chunks, PackedTransformerBatch
 from spacy_bert.models.budget import Budget, pieces_at_once, training_budget
 from spacy_bert.models.changes import Changes
@@ -27,6 +28,8 @@ from spacy_bert.models.shim import Config, TorchShim
 from spacy_bert.wordpiece import WordPiece
 
 logger = logging.getLogger("spacy_bert")
+
+_HEAP = Heap()  # of the process
 
 Backprop = Callable[[FullTransformerBatch], list[Doc]]
 
@@ -318,6 +321,8 @@ def encode_for_update(
     with the random state it had, so that one graph is alive at a time however large the batch.
     """
     device = shim.device
+    if device.type == "cpu":
+        _HEAP.tidy()
     several = len(chunks.batches) > 1
     outputs, states = [], []
 
