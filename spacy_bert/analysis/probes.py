@@ -113,10 +113,7 @@ class EdgeProbes(nn.Module):
 
 
 class StackedAMSGrad:
-    """Adam with AMSGrad where each probe has a rate of its own.
-
-    Reddi et al. 2018, algorithm 2, with the bias correction of Adam. Gradients are clipped for each
-    probe alone.
+    """Adam with AMSGrad (Reddi et al. 2018) where each probe has a rate and a clip of its own.
 
     Args:
         module: All its parameters have the probes as first dimension.
@@ -125,30 +122,23 @@ class StackedAMSGrad:
     """
 
     def __init__(self, module: nn.Module, *, rate: float, clip: float) -> None:
-        self.parameters = list(module.parameters())
-        self.rates = torch.full((len(self.parameters[0]),), rate, device=self.parameters[0].device)
-        self._clip, self._steps = clip, 0
-        self._moments = [
-            tuple(torch.zeros_like(parameter) for _ in range(3)) for parameter in self.parameters
-        ]
+        self._stacked = list(module.parameters())
+        count = len(self._stacked[0])
+        self.rates = torch.full((count,), rate)
+        self._clip = clip
+        # Views: what the optimizer writes to them stands in the stacked parameters.
+        self._probes = [[nn.Parameter(p.data[i]) for p in self._stacked] for i in range(count)]
+        self._optimizer = torch.optim.Adam(
+            [{"params": own} for own in self._probes], lr=rate, amsgrad=True, fused=True
+        )
 
-    @torch.no_grad()
     def step(self) -> None:
         """Update all parameters and drop their gradients."""
-        self._steps += 1
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        norms = torch.stack([g.flatten(1).square().sum(dim=1) for g in gradients]).sum(dim=0).sqrt()
-        factor = (self._clip / norms.clamp_min(1e-12)).clamp_max(1.0)
-        correction = math.sqrt(1.0 - 0.999**self._steps) / (1.0 - 0.9**self._steps)
-        for parameter, gradient, moments in zip(
-            self.parameters, gradients, self._moments, strict=True
-        ):
-            shape = (-1, *[1] * (parameter.dim() - 1))
-            mean, square, largest = moments
-            gradient = gradient * factor.view(shape)
-            mean.lerp_(gradient, 0.1)
-            square.lerp_(gradient.square(), 0.001)
-            torch.maximum(largest, square, out=largest)
-            step = mean / largest.sqrt().add_(1e-8)
-            parameter.sub_(step * (self.rates * correction).view(shape))
+        for number, own in enumerate(self._probes):
+            for view, stacked in zip(own, self._stacked, strict=True):
+                view.grad = None if stacked.grad is None else stacked.grad[number]
+            nn.utils.clip_grad_norm_(own, self._clip)
+            self._optimizer.param_groups[number]["lr"] = float(self.rates[number])
+        self._optimizer.step()
+        for parameter in self._stacked:
             parameter.grad = None

@@ -170,19 +170,26 @@ def test_a_span_is_pooled_by_attention() -> None:
     torch.testing.assert_close(probes._pool(batch, 0)[0], expected)
 
 
-def test_the_optimizer_equals_that_of_torch() -> None:
+def test_each_probe_has_an_optimizer_of_its_own() -> None:
     torch.manual_seed(0)
-    ours = torch.nn.ParameterList([torch.nn.Parameter(torch.randn(1, 5))])
-    theirs = torch.nn.Parameter(ours[0].detach().clone())
-    optimizer = StackedAMSGrad(ours, rate=0.05, clip=1e9)
-    reference = torch.optim.Adam([theirs], lr=0.05, amsgrad=True, eps=1e-12)
+    stacked = torch.nn.ParameterList([torch.nn.Parameter(torch.randn(2, 5))])
+    optimizer = StackedAMSGrad(stacked, rate=0.05, clip=2.0)
+    optimizer.rates[1] = 0.01
+    alone = [torch.nn.Parameter(row.detach().clone()) for row in stacked[0]]
+    references = [
+        torch.optim.Adam([own], lr=rate, amsgrad=True)
+        for own, rate in zip(alone, (0.05, 0.01), strict=True)
+    ]
     for step in range(30):
-        for parameter in (ours[0], theirs):
-            (parameter.square().sum() * (1.0 + step % 7) + parameter.sum()).backward()
+        (stacked[0].square().sum() * (1.0 + step % 7) + stacked[0].sum()).backward()
         optimizer.step()
-        reference.step()
-        reference.zero_grad()
-        torch.testing.assert_close(ours[0].detach(), theirs.detach(), atol=1e-4, rtol=1e-3)
+        assert stacked[0].grad is None
+        for own, reference in zip(alone, references, strict=True):
+            reference.zero_grad()
+            (own.square().sum() * (1.0 + step % 7) + own.sum()).backward()
+            torch.nn.utils.clip_grad_norm_([own], 2.0)
+            reference.step()
+        torch.testing.assert_close(stacked[0].detach(), torch.stack(alone).detach())
 
 
 def annotated(nlp: Language) -> list[Doc]:
