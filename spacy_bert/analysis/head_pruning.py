@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from spacy_bert.analysis.task_head import TaskHead
 
 # Layer, from 0, to heads, as before any pruning.
 Heads = Mapping[int, Sequence[int]]
+# Layer and head, in the order in which they go.
+Order = Sequence[tuple[int, int]]
 Progress = Callable[[int], object]
 
 STEP = 0.1  # share of all heads that goes in one step
@@ -173,10 +175,56 @@ def masking_loop(
     return Masking(component=head.name, original=original, kept=kept, score=score, steps=steps)
 
 
+def closing_order(
+    nlp: Language,
+    examples: Sequence[Example],
+    component: str | None = None,
+    *,
+    importance: HeadImportance | None = None,
+    keep: float = 0.0,
+    step: float = STEP,
+    progress: Progress = lambda more: None,
+) -> list[tuple[int, int]]:
+    """In which order heads go, the least important first, as in `masking_loop`.
+
+    The importance is found anew after each step: what a head is worth depends on which others are
+    there.
+
+    Args:
+        nlp: The pipeline; stays as it is.
+        examples: Gold standard for the importance.
+        component: Its name; None for the only one.
+        importance: With all heads, if it is known already.
+        keep: Share of the heads that need not be put in order, since they stay.
+        step: Share of all heads that goes in each step; one head at least.
+        progress: Called with the number of examples that were done.
+
+    Raises:
+        ValueError: If a number is out of range, there is no such component, or nothing is
+            annotated.
+    """
+    if not 0.0 < step <= 1.0:
+        raise ValueError(f"step must be in (0, 1], got {step}")
+    if importance is None:
+        importance = head_importance(nlp, examples, component, progress=progress)
+    left = ~importance.pruned
+    wanted = int(left.sum()) - _count(keep, int(left.sum()), "keep")
+    at_once = max(1, int(left.size * step))
+    order: list[tuple[int, int]] = []
+    while len(order) < wanted:
+        order += ranking(importance, among=left)[: min(at_once, wanted - len(order))]
+        left[_places(order)] = False
+        if len(order) < wanted:
+            gates = left.astype("f")
+            importance = head_importance(nlp, examples, component, gates=gates, progress=progress)
+    return order
+
+
 def pruning_curve(
     nlp: Language,
     examples: Sequence[Example],
-    importance: HeadImportance,
+    order: Order,
+    component: str | None = None,
     *,
     shares: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
     seeds: int = 3,
@@ -188,7 +236,8 @@ def pruning_curve(
     Args:
         nlp: The pipeline; stays as it is.
         examples: Gold standard for the scores.
-        importance: Of its heads, from other examples.
+        order: Of all heads, by `closing_order` from other examples.
+        component: Its name; None for the only one.
         shares: How many are closed, of those that there are.
         seeds: How many random orders are drawn.
         metric: Name of a score; by default the component's main one.
@@ -197,15 +246,15 @@ def pruning_curve(
     Raises:
         ValueError: If a share is out of range, there is no such score, or nothing is annotated.
     """
-    head = TaskHead.find(nlp, importance.component)
-    order = ranking(importance)
+    head = TaskHead.find(nlp, component)
+    config = head.shim.network.config
     orders = [order]
     for seed in range(seeds):
         orders.append([order[i] for i in np.random.default_rng(seed).permutation(len(order))])
     found = np.zeros((len(orders), len(shares)))
     for row, each in enumerate(orders):
         for column, share in enumerate(shares):
-            gates = np.ones(importance.raw.shape, dtype="f")
+            gates = np.ones((config.num_hidden_layers, config.num_attention_heads), dtype="f")
             gates[_places(each[: _count(share, len(order), "share")])] = 0.0
             quality = evaluate(head, examples, metric=metric, intervention=gated(gates))
             found[row, column] = quality.score
@@ -234,19 +283,26 @@ def ranking(
     return [(int(layers[i]), int(heads[i])) for i in order]
 
 
-def choose_heads(importance: HeadImportance, *, keep: float) -> dict[int, list[int]]:
-    """The heads to cut, so that a share of those that there are is kept, the most important ones.
+def first_to_go(order: Order, *, keep: float) -> Order:
+    """Of heads in order, those that go if a share of them is kept.
 
     Raises:
         ValueError: If the share is out of range.
     """
-    order = ranking(importance)
-    return _by_layer(order[: len(order) - _count(keep, len(order), "keep")])
+    return order[: len(order) - _count(keep, len(order), "keep")]
+
+
+def in_layers(order: Order) -> dict[int, list[int]]:
+    """The same heads, layer by layer."""
+    found: dict[int, list[int]] = {}
+    for layer, head in sorted(order):
+        found.setdefault(layer, []).append(head)
+    return found
 
 
 def closed_heads(kept: np.ndarray) -> dict[int, list[int]]:
     """The heads that a mask, (layers, heads) bool, does not keep."""
-    return _by_layer([(int(layer), int(head)) for layer, head in np.argwhere(~kept)])
+    return in_layers([(int(layer), int(head)) for layer, head in np.argwhere(~kept)])
 
 
 def _ablate(
@@ -296,10 +352,3 @@ def _count(share: float, heads: int, name: str) -> int:
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"{name} must be in [0, 1], got {share}")
     return round(share * heads)
-
-
-def _by_layer(heads: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for layer, head in sorted(heads):
-        found.setdefault(layer, []).append(head)
-    return found

@@ -13,6 +13,7 @@ from spacy_bert.analysis.gates import HeadImportance, head_importance
 from spacy_bert.analysis.head_pruning import (
     HeadAblation,
     PruningCurve,
+    closing_order,
     leave_one_head_out,
     pruning_curve,
 )
@@ -82,12 +83,13 @@ def study_heads(
     importance = head_importance(nlp, examples, head.name)
     progress(1)
     left_out = leave_one_head_out(nlp, scored, head.name, metric=metric, progress=progress)
+    order = closing_order(nlp, examples, head.name, importance=importance)
     curve = pruning_curve(
-        nlp, scored, importance, shares=shares, seeds=seeds, metric=metric, progress=progress
+        nlp, scored, order, head.name, shares=shares, seeds=seeds, metric=metric, progress=progress
     )
     network, wordpiece = head.shim.network, head.shim.wordpiece
     try:
-        pruned = prune(nlp, examples, head.name, keep=keep, dev=scored, metric=metric)
+        pruned = prune(nlp, examples, head.name, keep=keep, order=order, dev=scored, metric=metric)
     finally:
         head.shim.take(network, wordpiece)
     progress(1)

@@ -13,8 +13,15 @@ from spacy.training import Example
 from spacy.util import minibatch
 
 from spacy_bert.analysis.decisions import BATCH, Quality, evaluate
-from spacy_bert.analysis.gates import head_importance
-from spacy_bert.analysis.head_pruning import Heads, choose_heads, closed_heads, masking_loop
+from spacy_bert.analysis.head_pruning import (
+    Heads,
+    Order,
+    closed_heads,
+    closing_order,
+    first_to_go,
+    in_layers,
+    masking_loop,
+)
 from spacy_bert.analysis.inside import find_shim, own_shim, refuse_features
 from spacy_bert.analysis.task_head import TaskHead
 from spacy_bert.bert import BertModel
@@ -64,6 +71,7 @@ def prune(
     *,
     keep: float | None = None,
     threshold: float | None = None,
+    order: Order | None = None,
     dev: Sequence[Example] | None = None,
     metric: str | None = None,
     progress: Callable[[int], object] = lambda more: None,
@@ -76,8 +84,9 @@ def prune(
         nlp: The pipeline, which is changed.
         examples: Gold standard for the importance.
         component: Its name; None for the only one.
-        keep: Share of the heads that stay.
+        keep: Share of the heads that stay; the others go a tenth at a time (`closing_order`).
         threshold: Heads go as long as this share of the score is left (`masking_loop`).
+        order: With `keep`, the order of all heads, if it is known already.
         dev: Gold standard for the scores; by default the same.
         metric: Name of a score; by default the component's main one.
         progress: Called with the number of examples, or with `threshold` of heads, that were done.
@@ -92,9 +101,11 @@ def prune(
         raise ValueError("say how many heads go: either keep or threshold must be given")
     heads: Heads
     if keep is not None:
-        heads = choose_heads(
-            head_importance(nlp, examples, head.name, progress=progress), keep=keep
-        )
+        if order is None:
+            order = closing_order(nlp, examples, head.name, keep=keep, progress=progress)
+        else:
+            order = first_to_go(order, keep=keep)
+        heads = in_layers(order)
     else:
         assert threshold is not None
         found = masking_loop(

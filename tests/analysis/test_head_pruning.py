@@ -12,8 +12,10 @@ from spacy_bert.analysis import head_pruning
 from spacy_bert.analysis.decisions import evaluate
 from spacy_bert.analysis.gates import HeadImportance, gated, head_importance
 from spacy_bert.analysis.head_pruning import (
-    choose_heads,
     closed_heads,
+    closing_order,
+    first_to_go,
+    in_layers,
     leave_one_head_out,
     masking_loop,
     one_head_alone,
@@ -33,14 +35,31 @@ def importance_of(raw: list[list[float]], pruned: list[list[bool]] | None = None
 def test_the_least_important_go_first() -> None:
     found = importance_of([[3.0, 4.0], [0.0, 1.0]])
     assert ranking(found) == [(1, 0), (0, 0), (0, 1), (1, 1)]
-    assert choose_heads(found, keep=0.5) == {0: [0], 1: [0]}
-    assert choose_heads(found, keep=1.0) == {}
-    assert choose_heads(found, keep=0.0) == {0: [0, 1], 1: [0, 1]}
+    assert in_layers(first_to_go(ranking(found), keep=0.5)) == {0: [0], 1: [0]}
+    assert first_to_go(ranking(found), keep=1.0) == []
+    with pytest.raises(ValueError, match=r"keep must be in \[0, 1\], got 50"):
+        first_to_go(ranking(found), keep=50)
     half = importance_of([[3.0, 4.0], [0.0, 1.0]], [[False, False], [True, False]])
     assert ranking(half) == [(0, 0), (0, 1), (1, 1)]  # what is gone does not go again
     assert closed_heads(np.array([[True, False], [False, False]])) == {0: [1], 1: [0, 1]}
+
+
+def test_importance_is_found_anew(checkpoint: Path) -> None:
+    one = task("exclusive", checkpoint)
+    gates, expected = np.ones((2, 2), dtype="f"), []
+    while gates.any():
+        now = head_importance(one.nlp, one.examples, gates=gates)
+        expected.append(ranking(now, among=gates == 1)[0])
+        gates[expected[-1]] = 0.0
+    assert closing_order(one.nlp, one.examples, step=0.25) == expected
+    assert closing_order(one.nlp, one.examples, step=0.25, keep=0.5) == expected[:2]
+    assert closing_order(one.nlp, one.examples, keep=1.0) == []
+    first = head_importance(one.nlp, one.examples)
+    assert closing_order(one.nlp, one.examples, step=1.0) == ranking(first)
     with pytest.raises(ValueError, match=r"keep must be in \[0, 1\], got 50"):
-        choose_heads(found, keep=50)
+        closing_order(one.nlp, one.examples, keep=50)
+    with pytest.raises(ValueError, match=r"step must be in \(0, 1\], got 0"):
+        closing_order(one.nlp, one.examples, step=0)
 
 
 def test_leave_one_out_and_one_alone(checkpoint: Path) -> None:
@@ -58,17 +77,17 @@ def test_leave_one_out_and_one_alone(checkpoint: Path) -> None:
 
 def test_the_curve_ends_without_heads(checkpoint: Path) -> None:
     one = task("exclusive", checkpoint)
-    importance = head_importance(one.nlp, one.examples)
+    order = closing_order(one.nlp, one.examples)
     seen: list[int] = []
     curve = pruning_curve(
-        one.nlp, one.examples, importance, shares=(0.0, 0.5, 1.0), seeds=2, progress=seen.append
+        one.nlp, one.examples, order, shares=(0.0, 0.5, 1.0), seeds=2, progress=seen.append
     )
     assert sum(seen) == 9
     assert curve.random.shape == (2, 3)
     assert curve.by_importance[0] == curve.original.score == curve.random[0, 0]
     none = evaluate(one.head, one.examples, intervention=gated(np.zeros((2, 2)))).score
     assert {curve.by_importance[-1], *curve.random[:, -1]} == {none}
-    chosen = choose_heads(importance, keep=0.5)
+    chosen = in_layers(order[:2])
     half = evaluate(one.head, one.examples, intervention=gated(gates_without(chosen)))
     assert curve.by_importance[1] == half.score
 

@@ -60,8 +60,9 @@ def add_heads(
     report.chart(
         f"{key}-curve",
         curve_chart(found.curve),
-        caption=f"{found.curve.original.metric} with a share of all heads closed: a line that "
-        "stays high says that the heads closed so far are not needed; a point is one order.",
+        caption=f"{found.curve.original.metric} with a share of all heads closed, the importance "
+        "found anew after each tenth: a line that stays high says that the heads closed so far are "
+        "not needed; a point is one order.",
         source=source,
     )
     report.text(_about_pruned(found.pruned))
