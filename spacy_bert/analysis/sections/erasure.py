@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,16 +104,22 @@ def add_dimension_erasure(
 def word_bars(found: WordErasure) -> Any:
     """A bar for each word, in the order of the text; those without pieces are left out."""
     read = np.flatnonzero(~np.isnan(found.drops))[:SHOWN_WORDS].tolist()
-    rows = [{"place": i, "word": found.words[i], "drop": float(found.drops[i])} for i in read]
-    # Words may come twice: the axis is of places, its labels are the words.
-    names = {str(i): found.words[i] for i in read}
-    label = f"({json.dumps(names)})[datum.value]"
+    # Words may come twice, places do not. The words stay out of the expression that leaves the
+    # places off the labels: Vega takes some of them, such as "if", for its own.
+    rows = [
+        {"place": f"{i} {found.words[i]}", "word": found.words[i], "drop": float(found.drops[i])}
+        for i in read
+    ]
+    label = "substring(datum.value, indexof(datum.value, ' ') + 1)"
     return (
         alt.Chart(alt.Data(values=rows))
         .mark_bar()
         .encode(
             x=alt.X(
-                "place:O", title=None, axis=alt.Axis(labelExpr=label, labelAngle=-60, ticks=False)
+                "place:N",
+                sort=None,
+                title=None,
+                axis=alt.Axis(labelExpr=label, labelAngle=-60, ticks=False),
             ),
             y=alt.Y("drop:Q", title="drop in log-likelihood (nats)"),
             tooltip=["word:N", alt.Tooltip("drop:Q", format=".3f")],

@@ -99,10 +99,10 @@ def test_two_components_in_one_report(report: Report, tmp_path: Path) -> None:
 def test_words(report: Report, tmp_path: Path) -> None:
     found = [
         WordErasure(
-            words=("the", 'a "good" film', "\n", "the"),
+            words=("the", 'a "good" film', "\n", "the", "if"),
             decision="positive",
             log_likelihood=-0.1,
-            drops=np.array([-0.5, 2.0, np.nan, 0.1]),
+            drops=np.array([-0.5, 2.0, np.nan, 0.1, 0.0]),
         ),
         WordErasure(
             words=("\n",), decision="negative", log_likelihood=-0.1, drops=np.array([np.nan])
@@ -110,7 +110,7 @@ def test_words(report: Report, tmp_path: Path) -> None:
     ]
     add_word_erasure(report, found, source="dev.spacy")
     html, record = saved(report, tmp_path)
-    assert "Of 3 words in 2 Docs, 33% speak against the decision" in html
+    assert "Of 4 words in 2 Docs, 25% speak against the decision" in html
     assert "2 nats" in html
     assert list(record["charts"]) == ["words-1"]
     assert "(“positive”, -0.100 nats)" in html
@@ -118,11 +118,13 @@ def test_words(report: Report, tmp_path: Path) -> None:
     assert [(row["word"], row["drop (nats)"]) for row in heaviest] == [
         ('a "good" film', 2.0),
         ("the", 0.1),
+        ("if", 0.0),
         ("the", -0.5),
     ]
     assert {(row["Doc"], row["decision"]) for row in heaviest} == {(1, "positive")}
     drawn = record["charts"]["words-1"]["rows"]
-    assert [row["word"] for row in drawn] == ["the", 'a "good" film', "the"]
+    assert [row["word"] for row in drawn] == ["the", 'a "good" film', "the", "if"]
+    assert report.to_png("words-1")  # Vega takes words in its expressions for its own
     with pytest.raises(ValueError, match="no word could be erased"):
         add_word_erasure(report, [], source="dev.spacy")
 
