@@ -182,7 +182,7 @@ def phases_chart(networks: Mapping[str, PhaseCurves]) -> Any:
         color=alt.Color("series:N", sort=order, scale=scale),
         tooltip=["series:N", "layer:Q", alt.Tooltip("value:Q", format=".3f")],
     )
-    line = base.mark_line().encode(strokeDash=alt.StrokeDash("series:N", scale=dashes, legend=None))
+    line = base.mark_line().encode(strokeDash=alt.StrokeDash("series:N", sort=order, scale=dashes))
     points = base.mark_point().encode(shape=alt.Shape("series:N", sort=order, scale=shapes))
     panel = alt.layer(line, points).properties(width=230, height=220)
     column = alt.Column("curve:N", sort=list(CURVES), title=None)

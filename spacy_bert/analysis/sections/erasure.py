@@ -121,7 +121,7 @@ def word_bars(found: WordErasure) -> Any:
                 title=None,
                 axis=alt.Axis(labelExpr=label, labelAngle=-60, ticks=False),
             ),
-            y=alt.Y("drop:Q", title="drop in log-likelihood (nats)"),
+            y=alt.Y("drop:Q", title="drop (nats)"),
             tooltip=["word:N", alt.Tooltip("drop:Q", format=".3f")],
         )
         .properties(width="container", height=220)

@@ -67,7 +67,7 @@ def add_coreference(report: Report, found: Coreference, *, source: str) -> None:
     report.text(
         f"Of {found.mentions:,} mentions with an antecedent, head {name} attends most to a right "
         f"one for {found.best:.1%}, {abs(gain):.1%} {'more' if gain >= 0 else 'less'} than the "
-        f"better of the two simple guesses. {_held_out(found.held_out, 'head')}"
+        f"better of the two simple guesses. {_held_out(found.held_out, 'head was')}"
     )
     rows = [
         {"guess": f"head {name}", "accuracy": found.best},
@@ -164,7 +164,7 @@ def _about_relations(scores: Sequence[RelationScore]) -> str:
 
 
 def _about_choice(found: HeadRelations) -> str:
-    return f"{found.docs:,} Docs. {_held_out(found.held_out, 'heads and offsets')}"
+    return f"{found.docs:,} Docs. {_held_out(found.held_out, 'heads and offsets were')}"
 
 
 def _about_rare(found: HeadRelations) -> str:
@@ -176,8 +176,8 @@ def _about_rare(found: HeadRelations) -> str:
 
 def _held_out(held_out: bool, what: str) -> str:
     if held_out:
-        return f"The {what} were chosen on one half of the Docs and scored on the other."
-    return f"The {what} were chosen on the Docs on which they are scored, which flatters them."
+        return f"The {what} chosen on one half of the Docs and scored on the other."
+    return f"The {what} chosen on the Docs that they are scored on, which flatters them."
 
 
 def relations_chart(scores: Sequence[RelationScore], *, title: str) -> Any:
