@@ -134,10 +134,15 @@ class StackedAMSGrad:
 
     def step(self) -> None:
         """Update all parameters and drop their gradients."""
+        gradients = [p.grad for p in self._stacked if p.grad is not None]
+        norms = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]
+        factors = (self._clip / (torch.stack(norms).norm(dim=0) + 1e-6)).clamp_max(1.0)
+        if float(factors.min()) < 1.0:
+            for gradient in gradients:
+                gradient.mul_(factors.view(-1, *[1] * (gradient.dim() - 1)))
         for number, own in enumerate(self._probes):
             for view, stacked in zip(own, self._stacked, strict=True):
                 view.grad = None if stacked.grad is None else stacked.grad[number]
-            nn.utils.clip_grad_norm_(own, self._clip)
             self._optimizer.param_groups[number]["lr"] = float(self.rates[number])
         self._optimizer.step()
         for parameter in self._stacked:
