@@ -238,7 +238,7 @@ def look_at_agreement(
 ) -> None:
     """Whether the vector of a verb tells the number of its subject, across attractors."""
     found = probe_agreement(look.nlp, train, test, component=look.component, progress=look.progress)
-    add_agreement(look.report, found, source=look.at(train, scored=test))
+    add_agreement(look.report, found, source=look.source)  # it says itself how many verbs
 
 
 def look_at_roles(look: Look, docs: Sequence[Doc], layers: Sequence[int]) -> None:
