@@ -183,8 +183,7 @@ class _Asked:
 
     def losses(self, probes: EdgeProbes, index: Sequence[int]) -> Tensor:
         """What the classes of some targets cost each probe, in nats, (probes, targets)."""
-        first, second, _ = self.found.batch(self.vectors, index, [])
-        logits = probes(first, second)
+        logits = probes(*self.found.spans(self.vectors, index))
         gold = self.gold[list(index)].expand(len(logits), -1)
         return F.cross_entropy(logits.transpose(1, 2), gold, reduction="none")
 

@@ -70,6 +70,7 @@ def look_at_probes(
             dev,
             task,
             component=look.component if nlp is look.nlp else None,
+            cumulative=False,
             recipe=recipe,
             progress=look.progress,
         )

@@ -22,6 +22,7 @@ from spacy_bert.analysis.probes import EdgeProbes, SpanBatch, StackedAMSGrad
 from spacy_bert.analysis.token_vectors import TokenVectors
 
 EPSILON = 1e-12
+AT_ONCE = 256  # targets that are scored together
 SMALL_SUM = 0.05  # of the gains of cumulative scores: an expected layer means little then
 
 
@@ -55,14 +56,27 @@ class ProbeScores:
 
     Attributes:
         layers: Of a probe on each layer alone, (layers,); 0 is the embeddings.
-        cumulative: Of a probe on a learned mixture of the layers 0 to l, (layers,); the last one is
-            the mixture of all.
-        weights: The mixture of all: the share of each layer, (layers,).
+        mixture: Of a probe on a learned mixture of all layers.
+        weights: That mixture: the share of each layer, (layers,).
+        cumulative: Of a probe on a learned mixture of the layers 0 to l, (layers,); None if there
+            were no such probes.
     """
 
     layers: np.ndarray
-    cumulative: np.ndarray
+    mixture: float
     weights: np.ndarray
+    cumulative: np.ndarray | None = None
+
+    @property
+    def rise(self) -> np.ndarray:
+        """The cumulative scores.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        if self.cumulative is None:
+            raise ValueError("no cumulative probes were trained: probe(..., cumulative=True)")
+        return self.cumulative
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,12 +107,12 @@ class Probing:
     @property
     def expected_layer(self) -> float | None:
         """Where the cumulative score rises (arXiv 1905.05950, section 3.2); None if it does not."""
-        return expected_layer(self.scores.cumulative)
+        return expected_layer(self.scores.rise)
 
     @property
     def is_uncertain(self) -> bool:
         """Whether the cumulative score rises so little that the expected layer means nothing."""
-        return float(np.diff(self.scores.cumulative).sum()) < SMALL_SUM
+        return float(np.diff(self.scores.rise).sum()) < SMALL_SUM
 
     @property
     def centre_of_gravity(self) -> float:
@@ -142,13 +156,14 @@ def probe(
     task: ProbeTask,
     *,
     component: str | None = None,
+    cumulative: bool = True,
     recipe: ProbeRecipe | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Probing:
     """Train probes for a task and its control on every layer of an encoder, and on mixtures.
 
     The encoder stays as it is; its vectors are computed once and kept on disk, and all probes train
-    together.
+    together, those of the control too.
 
     Args:
         nlp: A pipeline with an encoder.
@@ -156,6 +171,7 @@ def probe(
         dev: Annotated Docs to score on.
         task: What is asked.
         component: Name of the component whose encoder is meant, if there are several.
+        cumulative: Whether to mix the layers up to each, too, for the expected layer.
         recipe: How the probes are trained.
         progress: Called with 1 for each Doc that was encoded and each batch that was learned;
             `probe_work` tells how many there will be.
@@ -169,13 +185,18 @@ def probe(
     _require(task, own, other)
     labels = sorted({label for target in own.targets for label in target.labels})
     drawn = control_labels([*train, *dev], known, seed=recipe.seed)
-    drawn_train, drawn_dev = drawn[: len(train)], drawn[len(train) :]
-    control_sets = TargetSet.of(drawn_train, 0), TargetSet.of(drawn_dev, len(train))
     scored = [i for i, label in enumerate(labels) if task.scored is None or label in task.scored]
     with TokenVectors(nlp, [*train, *dev], component=component, progress=progress) as vectors:
-        scores, control = (
-            train_probes(vectors, task, recipe, labels, scored, train_set, dev_set, progress)
-            for train_set, dev_set in ((own, other), control_sets)
+        scores, control = train_probes(
+            vectors,
+            task,
+            recipe,
+            labels,
+            scored,
+            (own, TargetSet.of(drawn[: len(train)], 0)),
+            (other, TargetSet.of(drawn[len(train) :], len(train))),
+            progress,
+            cumulative=cumulative,
         )
     return Probing(
         task=task.name,
@@ -194,7 +215,7 @@ def probe_work(
     recipe = recipe or ProbeRecipe()
     targets = sum(len(task.targets(doc)) for doc in train)
     batches = recipe.epochs * -(-targets // recipe.batch_size)
-    return len(train) + len(dev) + 2 * batches
+    return len(train) + len(dev) + batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,15 +231,22 @@ class TargetSet:
         pairs = [(target, doc) for doc, own in enumerate(known, start=first) for target in own]
         return cls([target for target, _ in pairs], [doc for _, doc in pairs])
 
-    def batch(
-        self, vectors: TokenVectors, index: Sequence[int], labels: Sequence[str]
-    ) -> tuple[SpanBatch, SpanBatch | None, Tensor]:
-        """The spans of some targets, and what holds of them, (targets, labels)."""
+    def spans(
+        self, vectors: TokenVectors, index: Sequence[int]
+    ) -> tuple[SpanBatch, SpanBatch | None]:
+        """The spans of some targets."""
         chosen = [(self.docs[i], self.targets[i]) for i in index]
         first = _spans(vectors, [(doc, *target.first) for doc, target in chosen])
         pairs = [(doc, *target.second) for doc, target in chosen if target.second is not None]
-        holds = torch.tensor([[label in t.labels for label in labels] for _, t in chosen])
-        return first, _spans(vectors, pairs) if pairs else None, holds.float()
+        return first, _spans(vectors, pairs) if pairs else None
+
+    def gold(self, labels: Sequence[str]) -> Tensor:
+        """What holds of each target, (targets, labels) bool."""
+        place = {label: i for i, label in enumerate(labels)}
+        holds = torch.zeros(len(self.targets), len(labels), dtype=torch.bool)
+        for own, target in zip(holds.numpy(), self.targets, strict=True):
+            own[[place[label] for label in target.labels if label in place]] = True
+        return holds
 
 
 def _spans(vectors: TokenVectors, places: Sequence[tuple[int, int, int]]) -> SpanBatch:
@@ -242,11 +270,10 @@ def _require(task: ProbeTask, train: TargetSet, dev: TargetSet) -> None:
         )
 
 
-def _probe_layers(layers: int) -> Tensor:
-    """Which layers each probe reads: one alone, for each; then all up to one, for each."""
-    return torch.cat(
-        [torch.eye(layers, dtype=torch.bool), torch.ones(layers, layers).tril().bool()]
-    )
+def _probe_layers(layers: int, *, cumulative: bool) -> Tensor:
+    """Which layers each probe reads: one alone, for each; then all up to one, for each or all."""
+    mixtures = torch.ones(layers, layers).tril().bool()
+    return torch.cat([torch.eye(layers).bool(), mixtures if cumulative else mixtures[-1:]])
 
 
 def train_probes(
@@ -255,11 +282,13 @@ def train_probes(
     recipe: ProbeRecipe,
     labels: Sequence[str],
     scored: Sequence[int],
-    train: TargetSet,
-    dev: TargetSet,
+    train: Sequence[TargetSet],
+    dev: Sequence[TargetSet],
     progress: Callable[[int], object],
-) -> ProbeScores:
-    """Train a probe on each layer, and on each mixture of the layers up to one.
+    *,
+    cumulative: bool = True,
+) -> list[ProbeScores]:
+    """Train a probe on each layer and on a mixture of all, for each labelling of the same spans.
 
     Args:
         vectors: Of all Docs.
@@ -267,17 +296,26 @@ def train_probes(
         recipe: How they are trained.
         labels: All labels.
         scored: Which of them count.
-        train: Targets to learn.
-        dev: Targets to score on.
+        train: Targets to learn: the task's, its control's, of the same spans.
+        dev: Targets to score on, likewise.
         progress: Called with 1 for each batch.
+        cumulative: Whether the first labelling has probes on the layers up to each, too.
 
     Returns:
-        The best scores that each probe had on the development set.
+        The best scores on the development set that the probes of each labelling had.
     """
+    layers = vectors.layers
+    groups = [_probe_layers(layers, cumulative=cumulative and not i) for i in range(len(train))]
+    sizes = torch.tensor([len(group) for group in groups])
+    gold, judged = (
+        torch.stack([each.gold(labels) for each in sets]).repeat_interleave(sizes, dim=0)
+        for sets in (train, dev)
+    )
+    (asked, *_), (scored_on, *_) = train, dev
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         probes = EdgeProbes(
-            _probe_layers(vectors.layers),
+            torch.cat(groups),
             width=vectors.width,
             labels=len(labels),
             pairs=task.pairs,
@@ -285,30 +323,33 @@ def train_probes(
         )
         optimizer = StackedAMSGrad(probes, rate=recipe.rate, clip=recipe.clip)
         course = _Course(probes, optimizer, recipe.patience)
-        batches = -(-len(train.targets) // recipe.batch_size)
+        batches = -(-len(asked.targets) // recipe.batch_size)
         every = max(batches // recipe.checks, 1)
         for _ in range(recipe.epochs):
-            order = torch.randperm(len(train.targets)).tolist()
-            for number in range(batches):
-                index = order[number * recipe.batch_size : (number + 1) * recipe.batch_size]
-                first, second, holds = train.batch(vectors, index, labels)
-                logits = probes.train()(first, second)
+            order = torch.randperm(len(asked.targets)).split(recipe.batch_size)
+            for number, index in enumerate(order, start=1):
+                logits = probes.train()(*asked.spans(vectors, index.tolist()))
                 losses = F.binary_cross_entropy_with_logits(
-                    logits, holds.expand_as(logits), reduction="none"
+                    logits, gold[:, index].float(), reduction="none"
                 )
                 losses.mean(dim=(1, 2)).sum().backward()  # probes share nothing
                 optimizer.step()
                 progress(1)
-                if (number + 1) % every == 0 or number + 1 == batches:
-                    course.check(_f1(probes, vectors, dev, labels, scored))
+                if number % every == 0 or number == batches:
+                    course.check(_f1(probes, vectors, scored_on, judged, scored))
             if course.is_over:
                 break
-    layers = vectors.layers
-    return ProbeScores(
-        layers=course.best[:layers],
-        cumulative=course.best[layers:],
-        weights=course.weights[-1],
-    )
+    ends = sizes.cumsum(0)[:-1].numpy()
+    parts = zip(np.split(course.best, ends), np.split(course.weights, ends), strict=True)
+    return [
+        ProbeScores(
+            layers=best[:layers],
+            mixture=float(best[-1]),
+            weights=weights[-1],
+            cumulative=best[layers:] if len(best) == 2 * layers else None,
+        )
+        for best, weights in parts
+    ]
 
 
 class _Course:
@@ -343,20 +384,18 @@ def _f1(
     probes: EdgeProbes,
     vectors: TokenVectors,
     dev: TargetSet,
-    labels: Sequence[str],
+    gold: Tensor,
     scored: Sequence[int],
 ) -> np.ndarray:
     """Micro-averaged F1 of each probe, over the labels that are scored."""
     probes.eval()
     counts = torch.zeros(3, len(probes.layers))
-    for start in range(0, len(dev.targets), 256):
-        index = range(start, min(start + 256, len(dev.targets)))
-        first, second, holds = dev.batch(vectors, index, labels)
-        said = probes(first, second)[..., scored] > 0.0
-        right = holds.bool()[:, scored]
+    for index in torch.arange(len(dev.targets)).split(AT_ONCE):
+        said = probes(*dev.spans(vectors, index.tolist()))[..., scored] > 0.0
+        right = gold[:, index][..., scored]
         counts[0] += (said & right).sum(dim=(1, 2))
         counts[1] += said.sum(dim=(1, 2))
-        counts[2] += right.sum()
+        counts[2] += right.sum(dim=(1, 2))
     f1: np.ndarray = (2.0 * counts[0] / (counts[1] + counts[2]).clamp_min(1.0)).numpy()
     return f1
 

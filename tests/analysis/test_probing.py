@@ -78,12 +78,14 @@ FAST = ProbeRecipe(epochs=4, rate=1e-3)
 
 def test_a_planted_layer_is_found() -> None:
     vectors, found = planted(3)
-    scores = train_probes(
-        vectors, TASK, FAST, ["label 0", "label 1"], [0, 1], *split(found, 1200), lambda _: None
+    train, dev = split(found, 1200)
+    (scores,) = train_probes(
+        vectors, TASK, FAST, ["label 0", "label 1"], [0, 1], [train], [dev], lambda _: None
     )
     assert (scores.layers[3:] > 0.97).all()
     assert (scores.layers[:3] < 0.62).all()
-    found_layer = expected_layer(scores.cumulative)
+    found_layer = expected_layer(scores.rise)
+    assert scores.mixture == scores.rise[-1]
     assert found_layer == pytest.approx(3.0, abs=0.15)
     assert scores.weights.sum() == pytest.approx(1.0)
     assert scores.weights[3:].min() > scores.weights[:3].max()
@@ -94,12 +96,32 @@ def test_random_vectors_give_the_majority() -> None:
     rng = np.random.default_rng(1)
     often = [t._replace(labels=(f"label {int(rng.random() < 0.8)}",)) for t in found.targets]
     found = TargetSet(often, found.docs)
-    scores = train_probes(
+    train, dev = split(found, 1200)
+    (scores,) = train_probes(
         vectors, TASK, ProbeRecipe(epochs=2), ["label 0", "label 1"], [0, 1],
-        *split(found, 1200), lambda _: None,
+        [train], [dev], lambda _: None,
     )  # fmt: skip
     share = np.mean([target.labels == ("label 1",) for target in found.targets[1200:]])
     np.testing.assert_allclose(scores.layers, share, atol=0.03)
+
+
+def test_labellings_of_the_same_spans_are_learned_apart() -> None:
+    vectors, found = planted(2)
+    swapped = {"label 0": "label 1", "label 1": "label 0"}
+    turned = [t._replace(labels=(swapped[t.labels[0]],)) for t in found.targets]
+    rng = np.random.default_rng(1)
+    drawn = [t._replace(labels=(f"label {rng.integers(2)}",)) for t in found.targets]
+    sets = [split(TargetSet(own, found.docs), 1200) for own in (found.targets, turned, drawn)]
+    scores, opposite, control = train_probes(
+        vectors, TASK, FAST, ["label 0", "label 1"], [0, 1],
+        [train for train, _ in sets], [dev for _, dev in sets], lambda _: None, cumulative=False,
+    )  # fmt: skip
+    for each in (scores, opposite):
+        assert (each.layers[2:] > 0.97).all()
+        assert each.mixture > 0.97
+    assert control.layers.max() < 0.62
+    with pytest.raises(ValueError, match="no cumulative probes"):
+        scores.rise  # noqa: B018
 
 
 def test_expected_layers() -> None:
@@ -212,13 +234,14 @@ def test_an_encoder_is_probed(nlp: Language) -> None:
     done: list[int] = []
     found = probe(nlp, docs[:10], docs[10:], tag(), recipe=recipe, progress=done.append)
     assert sum(done) == probe_work(docs[:10], docs[10:], tag(), recipe)
-    assert found.scores.layers.shape == found.control.cumulative.shape == (3,)
+    assert found.scores.layers.shape == found.control.layers.shape == found.scores.rise.shape
+    assert found.control.cumulative is None
     assert found.labels == 2
     assert found.targets == tuple(sum(map(len, part)) for part in (docs[:10], docs[10:]))
     assert 0.4 < found.majority < 0.8
     assert found.scores.layers.max() > found.majority + 0.1
     again = probe(nlp, docs[:10], docs[10:], tag(), recipe=recipe)
-    np.testing.assert_array_equal(again.scores.cumulative, found.scores.cumulative)
+    np.testing.assert_array_equal(again.scores.rise, found.scores.rise)
     pairs = probe(nlp, docs[:10], docs[10:], chunk(), recipe=recipe)
     assert pairs.labels == 2
     with pytest.raises(ValueError, match="nothing to probe for 'entity'"):

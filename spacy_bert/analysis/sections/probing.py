@@ -32,7 +32,7 @@ def add_probing(report: Report, found: Mapping[str, Probing], *, source: str) ->
             f"{encoder}: {first.task} is read best off layer {best}, F1 "
             f"{each.scores.layers[best]:.3f} (control task {each.control.layers[best]:.3f}, always "
             f"the most frequent label {each.majority:.3f}); a mixture of all layers gives "
-            f"{each.scores.cumulative[-1]:.3f}."
+            f"{each.scores.mixture:.3f}."
         )
     series: dict[str, Sequence[float] | np.ndarray]
     if len(found) == 1:
@@ -62,7 +62,7 @@ def add_probing(report: Report, found: Mapping[str, Probing], *, source: str) ->
                 "control": float(each.control.layers[each.scores.layers.argmax()]),
                 "selectivity": float(each.selectivity[each.scores.layers.argmax()]),
                 "embeddings": float(each.scores.layers[0]),
-                "mixture": float(each.scores.cumulative[-1]),
+                "mixture": each.scores.mixture,
                 "majority": each.majority,
             }
             for encoder, each in found.items()
@@ -205,9 +205,9 @@ def add_classical_pipeline(report: Report, found: Sequence[Probing], *, source: 
                 "expected layer": each.expected_layer,
                 "centre of gravity": each.centre_of_gravity,
                 "divergence from uniform, bits": divergence_from_uniform(each.scores.weights),
-                "F1, embeddings": float(each.scores.cumulative[0]),
-                "F1, all layers": float(each.scores.cumulative[-1]),
-                "control, all layers": float(each.control.cumulative[-1]),
+                "F1, embeddings": float(each.scores.rise[0]),
+                "F1, all layers": each.scores.mixture,
+                "control, all layers": each.control.mixture,
             }
             for each in found
         ],

@@ -37,7 +37,8 @@ RNG = np.random.default_rng(0)
 def scores(*layers: float) -> ProbeScores:
     values = np.array(layers)
     weights = np.full(len(layers), 1 / len(layers))
-    return ProbeScores(layers=values, cumulative=np.maximum.accumulate(values), weights=weights)
+    rise = np.maximum.accumulate(values)
+    return ProbeScores(layers=values, mixture=rise[-1], weights=weights, cumulative=rise)
 
 
 def probing(task: str, *layers: float) -> Probing:
