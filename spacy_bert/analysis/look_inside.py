@@ -153,11 +153,22 @@ def look_at_coreference(look: Look, docs: Sequence[Doc]) -> None:
 
 
 def look_at_heads(
-    look: Look, examples: Sequence[Example], *, dev: Sequence[Example] | None, keep: float
+    look: Look,
+    examples: Sequence[Example],
+    *,
+    dev: Sequence[Example] | None,
+    keep: float,
+    random_orders: int = 3,
 ) -> None:
     """Which heads a component needs, and what is left when the others go (Michel et al. 2019)."""
     found = study_heads(
-        look.nlp, examples, look.component, dev=dev, keep=keep, progress=look.progress
+        look.nlp,
+        examples,
+        look.component,
+        dev=dev,
+        keep=keep,
+        seeds=random_orders,
+        progress=look.progress,
     )
     source = look.at(examples, scored=dev)
     add_heads(look.report, found, source=source, same=dev is None)

@@ -124,6 +124,9 @@ def heads(
         Path | None, typer.Option(help="Other annotated Docs to score on.  [DATA]")
     ] = None,
     keep: Annotated[float, typer.Option(help="Share of heads that stay when they are cut.")] = 0.5,
+    random_orders: Annotated[
+        int, typer.Option(min=0, help="Orders drawn at random to close heads in, for comparison.")
+    ] = 3,
     limit: Limit = None,
     component: Component = None,
     gpu_id: Gpu = -1,
@@ -140,7 +143,7 @@ def heads(
 
         other = None if dev is None else read_examples(look.nlp, dev, limit=limit)
         examples = read_examples(look.nlp, data, limit=limit)
-        look_at_heads(look, examples, dev=other, keep=keep)
+        look_at_heads(look, examples, dev=other, keep=keep, random_orders=random_orders)
 
 
 @analyze.command("words", no_args_is_help=True)

@@ -173,7 +173,11 @@ def _about_curve(found: PruningCurve) -> str:
         place = int(places[0])
         text = f"with {share:.0%} of the heads closed it is {found.by_importance[place]:.3f}"
         if len(found.random):
-            text += f" by importance and {found.random[:, place].mean():.3f} at random"
+            chance = found.random[:, place]
+            text += (
+                f" by importance and {chance.mean():.3f} at random (mean of {len(chance)} orders, "
+                f"{chance.min():.3f} to {chance.max():.3f})"
+            )
         parts.append(text)
     after = "; ".join(parts)
     return f"With all heads {original.metric} is {original.score:.3f}" + (
