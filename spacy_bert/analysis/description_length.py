@@ -205,7 +205,7 @@ def _learn(
     kept = {name: value.detach().clone() for name, value in probes.named_parameters()}
     least = _nats(probes, scored, judges)
     batches = -(-len(known) // recipe.batch_size)
-    steps = max(recipe.epochs * batches, LEAST_STEPS)
+    steps = max(recipe.passes(len(known)) * batches, LEAST_STEPS)
     every, waited = max(batches // recipe.checks, recipe.checks), 0
     order: list[int] = []
     for step in range(1, steps + 1):

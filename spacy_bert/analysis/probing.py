@@ -23,6 +23,7 @@ from spacy_bert.analysis.token_vectors import TokenVectors
 
 EPSILON = 1e-12
 AT_ONCE = 256  # targets that are scored together
+MOST_EPOCHS, MOST_BATCHES = 3, 6_000
 SMALL_SUM = 0.05  # of the gains of cumulative scores: an expected layer means little then
 
 
@@ -31,7 +32,8 @@ class ProbeRecipe:
     """How probes are trained; the defaults are those of edge probing but for the epochs.
 
     Attributes:
-        epochs: Passes over the training targets at most.
+        epochs: Passes over the training targets at most; None for 3, or for fewer where those are
+            more than 6,000 batches (but one pass at least).
         batch_size: Targets in a batch.
         rate: Learning rate to begin with.
         clip: Greatest norm of a probe's gradient.
@@ -41,13 +43,20 @@ class ProbeRecipe:
         seed: Of weights, batches and control labels.
     """
 
-    epochs: int = 3
+    epochs: int | None = None
     batch_size: int = 32
     rate: float = 1e-4
     clip: float = 5.0
     patience: int = 5
     checks: int = 5
     seed: int = 0
+
+    def passes(self, targets: int) -> int:
+        """Passes over so many training targets."""
+        if self.epochs is not None:
+            return self.epochs
+        batches = -(-targets // self.batch_size)
+        return max(min(MOST_EPOCHS, MOST_BATCHES // max(batches, 1)), 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -214,7 +223,7 @@ def probe_work(
     """How often `probe` calls `progress`, if no probe stops early."""
     recipe = recipe or ProbeRecipe()
     targets = sum(len(task.targets(doc)) for doc in train)
-    batches = recipe.epochs * -(-targets // recipe.batch_size)
+    batches = recipe.passes(targets) * -(-targets // recipe.batch_size)
     return len(train) + len(dev) + batches
 
 
@@ -325,7 +334,7 @@ def train_probes(
         course = _Course(probes, optimizer, recipe.patience)
         batches = -(-len(asked.targets) // recipe.batch_size)
         every = max(batches // recipe.checks, 1)
-        for _ in range(recipe.epochs):
+        for _ in range(recipe.passes(len(asked.targets))):
             order = torch.randperm(len(asked.targets)).split(recipe.batch_size)
             for number, index in enumerate(order, start=1):
                 logits = probes.train()(*asked.spans(vectors, index.tolist()))

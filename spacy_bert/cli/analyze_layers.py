@@ -20,6 +20,14 @@ TASKS = (
     "relation, edges, labelled-spans, semantic-role, or morph:FEATURE"
 )
 NUMBERS = "depth, position, head-distance"
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Passes over the training targets.  [3, of large sets fewer; code length: 10]",
+        show_default=False,
+    ),
+]
 
 
 def probe(
@@ -31,7 +39,7 @@ def probe(
     ] = "pos",
     report: Page = None,
     others: Others = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training targets.")] = 3,
+    epochs: Epochs = None,
     online_code: Annotated[
         bool, typer.Option("--online-code", help="Code length of the labels, instead of scores.")
     ] = False,
@@ -66,7 +74,7 @@ def probe(
             number = QUANTITIES[task]()
             look_at_layers.look_at_numbers(look, known, asked, number, others=named)
         elif online_code:
-            recipe = replace(RECIPE, epochs=epochs)
+            recipe = RECIPE if epochs is None else replace(RECIPE, epochs=epochs)
             look_at_layers.look_at_codes(look, known, asked, found, others=named, recipe=recipe)
         else:
             recipe = ProbeRecipe(epochs=epochs)
@@ -79,7 +87,7 @@ def pipeline(
     dev: Dev,
     tasks: Annotated[str, typer.Option(help=f"With commas: {TASKS}.")] = "pos,dependency",
     report: Page = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training targets.")] = 3,
+    epochs: Epochs = None,
     limit: Limit = None,
     component: Component = None,
     gpu_id: Gpu = -1,

@@ -250,6 +250,11 @@ def test_an_encoder_is_probed(nlp: Language) -> None:
         probe(nlp, docs, docs, entity())
 
 
+def test_large_sets_are_read_less_often() -> None:
+    assert [ProbeRecipe().passes(n) for n in (0, 10, 60_000, 100_000, 200_000)] == [3, 3, 3, 1, 1]
+    assert ProbeRecipe(epochs=2).passes(200_000) == 2
+
+
 def test_vectors_are_those_of_the_trace(nlp: Language) -> None:
     docs = [nlp.make_doc(text) for text in SENTENCES]
     with TokenVectors(nlp, docs) as vectors:
