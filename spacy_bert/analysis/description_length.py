@@ -20,8 +20,8 @@ from spacy.tokens import Doc
 from torch import Tensor
 
 from spacy_bert.analysis.probe_tasks import ProbeTask, control_labels
+from spacy_bert.analysis.probe_training import ProbeRecipe, TargetSet
 from spacy_bert.analysis.probes import EdgeProbes, StackedAMSGrad
-from spacy_bert.analysis.probing import ProbeRecipe, TargetSet
 from spacy_bert.analysis.token_vectors import TokenVectors
 
 # How much of the labels has been sent after each portion, as in the paper.

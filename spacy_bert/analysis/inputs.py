@@ -10,10 +10,13 @@ from itertools import islice
 from pathlib import Path
 
 import spacy
+import torch
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from spacy.training import Corpus, Example
 
+from spacy_bert.analysis.inside import find_shim
+from spacy_bert.bert.encoder import initialize
 from spacy_bert.datasets.conllu import read_conllu
 from spacy_bert.datasets.squad import read_squad
 from spacy_bert.datasets.writing import BadRows
@@ -42,6 +45,30 @@ def load_pipeline(model: str) -> Language:
             f"{model}: is neither a saved pipeline or checkpoint nor an installed pipeline"
         )
     return spacy.load(model)
+
+
+def load_random(model: str, *, component: str | None = None, seed: int = 0) -> Language:
+    """The same pipeline, its encoder's weights drawn at random: what an analysis finds by chance.
+
+    Args:
+        model: As for `load_pipeline`.
+        component: Name of the component whose encoder is meant, if there are several.
+        seed: Of the draws, which are those of a BERT before pre-training.
+
+    Raises:
+        ValueError: If there is no such pipeline, or its encoder is not ours.
+    """
+    nlp = load_pipeline(model)
+    shim = find_shim(nlp, component)
+    network = shim.network
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        initialize(network, std=network.config.initializer_range)
+    for module in network.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.reset_parameters()
+    shim.take(network, shim.wordpiece)
+    return nlp
 
 
 def load_named(models: Iterable[str]) -> dict[str, Language]:

@@ -20,7 +20,8 @@ from spacy_bert.analysis.look_inside import Look
 from spacy_bert.analysis.minimal_pairs import MaskedScorer, MinimalPair, minimal_pairs
 from spacy_bert.analysis.phrases import phrase_clusters
 from spacy_bert.analysis.probe_tasks import ProbeTask
-from spacy_bert.analysis.probing import ProbeRecipe, probe
+from spacy_bert.analysis.probe_training import ProbeRecipe
+from spacy_bert.analysis.probing import probe
 from spacy_bert.analysis.regression import Quantity, regress
 from spacy_bert.analysis.sections.geometry import add_geometry
 from spacy_bert.analysis.sections.probing import (

@@ -1,12 +1,13 @@
-"""Edge probes, any number of them at once: each on its own mixture of layers.
+"""Edge probes and linear ones, any number of them at once: each on its own mixture of layers.
 
 Tenney et al. 2019 (arXiv 1905.06316), section 3; scalar mixture: Tenney et al. 2019 (arXiv
-1905.05950), equation 1.
+1905.05950), equation 1; linear probes: Hewitt & Liang 2019 (arXiv 1909.03368), section 3.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -44,16 +45,76 @@ class Stacked(nn.Module):
         return torch.baddbmm(self.bias, rows, self.weight)
 
 
-class EdgeProbes(nn.Module):
-    """Probes that train side by side and know nothing of each other.
+class Probes(nn.Module):
+    """Mixtures of layers, one for each of several probes that know nothing of each other.
+
+    Args:
+        layers: Which layers each probe may read, (probes, layers) bool; of several, it learns a
+            weighted sum.
+    """
+
+    def __init__(self, layers: Tensor) -> None:
+        super().__init__()
+        self.layers: Tensor
+        self.register_buffer("layers", layers)
+        self.mixture = nn.Parameter(torch.zeros(layers.shape))
+        self.scale = nn.Parameter(torch.ones(len(layers), 1, 1))
+
+    def weights(self) -> Tensor:
+        """How much of each layer each probe reads, (probes, layers); rows sum to 1."""
+        return self.mixture.masked_fill(~self.layers, float("-inf")).softmax(dim=1)
+
+    def mix(self, vectors: Tensor) -> Tensor:
+        """(tokens, layers, width) -> (probes, tokens, width)."""
+        single = self.layers.sum(dim=1) == 1
+        scale = torch.where(single[:, None, None], 1.0, self.scale)
+        return torch.einsum("pl,tlw->ptw", self.weights(), vectors) * scale
+
+    @abstractmethod
+    def forward(self, first: SpanBatch, second: SpanBatch | None = None) -> Tensor:
+        """Logits of all labels, (probes, targets, labels)."""
+
+
+class LinearProbes(Probes):
+    """Probes that decide each label by a linear map of the mean vector of each span.
+
+    Args:
+        layers: Which layers each probe may read, (probes, layers) bool.
+        width: Of the vectors.
+        labels: How many there are.
+        pairs: Whether there are two spans.
+    """
+
+    def __init__(self, layers: Tensor, *, width: int, labels: int, pairs: bool) -> None:
+        super().__init__(layers)
+        self.output = Stacked(len(layers), width * (2 if pairs else 1), labels)
+
+    def forward(self, first: SpanBatch, second: SpanBatch | None = None) -> Tensor:
+        """Logits of all labels, (probes, targets, labels)."""
+        means = [self._mean(spans) for spans in (first, second) if spans is not None]
+        logits: Tensor = self.output(torch.cat(means, dim=-1))
+        return logits
+
+    def _mean(self, spans: SpanBatch) -> Tensor:
+        """(tokens, layers, width) -> (probes, targets, width)."""
+        mixed = self.mix(spans.vectors)
+        if max(spans.lengths, default=0) <= 1:
+            return mixed
+        lengths = torch.tensor(spans.lengths, device=mixed.device)
+        owner = torch.arange(len(lengths), device=mixed.device).repeat_interleave(lengths)
+        sums = mixed.new_zeros(len(mixed), len(lengths), mixed.shape[-1])
+        return sums.index_add(1, owner, mixed) / lengths[:, None]
+
+
+class EdgeProbes(Probes):
+    """Edge probes.
 
     A probe mixes layers, projects each token (to 256, apart for the two spans), pools a span by
     attention, and decides each label by an MLP (256 wide, tanh, LayerNorm, dropout .3) and a
     sigmoid.
 
     Args:
-        layers: Which layers each probe may read, (probes, layers) bool; of several, it learns a
-            weighted sum.
+        layers: Which layers each probe may read, (probes, layers) bool.
         width: Of the vectors.
         labels: How many there are.
         pairs: Whether there are two spans.
@@ -63,12 +124,8 @@ class EdgeProbes(nn.Module):
     def __init__(
         self, layers: Tensor, *, width: int, labels: int, pairs: bool, symmetric: bool
     ) -> None:
-        super().__init__()
+        super().__init__(layers)
         probes = len(layers)
-        self.layers: Tensor
-        self.register_buffer("layers", layers)
-        self.mixture = nn.Parameter(torch.zeros(layers.shape))
-        self.scale = nn.Parameter(torch.ones(probes, 1, 1))
         count = 2 if pairs and not symmetric else 1
         self.projections = nn.ModuleList(Stacked(probes, width, PROJECTION) for _ in range(count))
         self.scores = nn.ModuleList(Stacked(probes, PROJECTION, 1) for _ in range(count))
@@ -76,10 +133,6 @@ class EdgeProbes(nn.Module):
         self.norm_weight = nn.Parameter(torch.ones(probes, 1, HIDDEN))
         self.norm_bias = nn.Parameter(torch.zeros(probes, 1, HIDDEN))
         self.output = Stacked(probes, HIDDEN, labels)
-
-    def weights(self) -> Tensor:
-        """How much of each layer each probe reads, (probes, layers); rows sum to 1."""
-        return self.mixture.masked_fill(~self.layers, float("-inf")).softmax(dim=1)
 
     def forward(self, first: SpanBatch, second: SpanBatch | None = None) -> Tensor:
         """Logits of all labels, (probes, targets, labels)."""
@@ -93,9 +146,7 @@ class EdgeProbes(nn.Module):
 
     def _pool(self, spans: SpanBatch, place: int) -> Tensor:
         """(tokens, layers, width) -> (probes, targets, 256)."""
-        single = self.layers.sum(dim=1) == 1
-        scale = torch.where(single[:, None, None], 1.0, self.scale)
-        mixed = torch.einsum("pl,tlw->ptw", self.weights(), spans.vectors) * scale
+        mixed = self.mix(spans.vectors)
         projected = self.projections[place](mixed)
         if max(spans.lengths, default=0) <= 1:
             pooled: Tensor = projected

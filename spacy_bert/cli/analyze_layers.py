@@ -15,6 +15,10 @@ Others = Annotated[
     list[str] | None,
     typer.Option("--other", help="NAME=MODEL, shown beside; may be given several times."),
 ]
+Random = Annotated[
+    bool,
+    typer.Option("--random", help="The same network with random weights beside: chance."),
+]
 TASKS = (
     "pos, tag, dependency, entity, chunk, category, supporting-fact, question-type, coreference, "
     "relation, edges, labelled-spans, semantic-role, or morph:FEATURE"
@@ -39,7 +43,11 @@ def probe(
     ] = "pos",
     report: Page = None,
     others: Others = None,
+    random: Random = False,
     epochs: Epochs = None,
+    linear: Annotated[
+        bool, typer.Option("--linear", help="Linear probes: they can remember less of the words.")
+    ] = False,
     online_code: Annotated[
         bool, typer.Option("--online-code", help="Code length of the labels, instead of scores.")
     ] = False,
@@ -53,23 +61,32 @@ def probe(
     the labels cost, given a layer (Voita & Titov).
 
     Example: python -m spacy bert analyze probe bert-base train.conllu dev.conllu --task dependency
+
+    Example: python -m spacy bert analyze probe bert-base train.spacy dev.spacy --task entity
+    --other tuned=model/model-best --random
     """
     with looking(model, dev, report, component, gpu_id, f"probing for {task}") as look:
         from dataclasses import replace
 
         from spacy_bert.analysis import look_at_layers
         from spacy_bert.analysis.description_length import RECIPE
-        from spacy_bert.analysis.inputs import load_named, read_docs
+        from spacy_bert.analysis.inputs import load_named, load_random, read_docs
         from spacy_bert.analysis.probe_tasks import find_task
-        from spacy_bert.analysis.probing import ProbeRecipe
+        from spacy_bert.analysis.probe_training import LINEAR, ProbeRecipe
         from spacy_bert.analysis.regression import QUANTITIES
 
         is_number = task in QUANTITIES
         if is_number and online_code:
             raise ValueError(f"--online-code sends labels, and {task} is a number")
+        if linear and (is_number or online_code):
+            raise ValueError(
+                "--linear is for the F1 of labels, with neither a number nor --online-code"
+            )
         found = None if is_number else find_task(task)
         known, asked = (read_docs(look.nlp, file, limit=limit) for file in (train, dev))
         named = load_named(others or ())
+        if random:
+            named["Random weights"] = load_random(model, component=component)
         if found is None:
             number = QUANTITIES[task]()
             look_at_layers.look_at_numbers(look, known, asked, number, others=named)
@@ -77,7 +94,7 @@ def probe(
             recipe = RECIPE if epochs is None else replace(RECIPE, epochs=epochs)
             look_at_layers.look_at_codes(look, known, asked, found, others=named, recipe=recipe)
         else:
-            recipe = ProbeRecipe(epochs=epochs)
+            recipe = replace(LINEAR if linear else ProbeRecipe(), epochs=epochs)
             look_at_layers.look_at_probes(look, known, asked, found, others=named, recipe=recipe)
 
 
@@ -100,7 +117,7 @@ def pipeline(
         from spacy_bert.analysis.inputs import read_docs
         from spacy_bert.analysis.look_at_layers import look_at_pipeline
         from spacy_bert.analysis.probe_tasks import find_task
-        from spacy_bert.analysis.probing import ProbeRecipe
+        from spacy_bert.analysis.probe_training import ProbeRecipe
 
         asked = [find_task(name.strip()) for name in tasks.split(",")]
         look_at_pipeline(
@@ -171,6 +188,7 @@ def compare(
     data: Data,
     report: Page = None,
     others: Others = None,
+    random: Random = False,
     limit: Limit = 2000,
     component: Component = None,
     gpu_id: Gpu = -1,
@@ -180,12 +198,15 @@ def compare(
     Example: python -m spacy bert analyze compare bert-base texts.txt --other tuned=model/model-best
     """
     with looking(model, data, report, component, gpu_id, "similarity of layers") as look:
-        from spacy_bert.analysis.inputs import load_named, read_docs
+        from spacy_bert.analysis.inputs import load_named, load_random, read_docs
         from spacy_bert.analysis.look_at_layers import look_at_similarity
 
         docs = read_docs(look.nlp, data, limit=limit)
         name = Path(model).name or model  # of a directory; a pipeline's name has no slash
-        look_at_similarity(look, docs, name=name, others=load_named(others or ()))
+        named = load_named(others or ())
+        if random:
+            named["Random weights"] = load_random(model, component=component)
+        look_at_similarity(look, docs, name=name, others=named)
 
 
 def stitch(

@@ -11,7 +11,7 @@ from spacy.language import Language
 from spacy_bert.analysis import description_length
 from spacy_bert.analysis.description_length import SHARES, code_length, online_code
 from spacy_bert.analysis.probe_tasks import ProbeTask, Target, entity, tag
-from spacy_bert.analysis.probing import ProbeRecipe, TargetSet
+from spacy_bert.analysis.probe_training import ProbeRecipe, TargetSet
 from tests.analysis.test_probing import Planted, annotated, split
 
 TASK = ProbeTask(name="planted", targets=lambda doc: [])

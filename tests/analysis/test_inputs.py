@@ -6,6 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from spacy.language import Language
 from spacy.tokens import DocBin
@@ -13,6 +14,7 @@ from spacy.tokens import DocBin
 import spacy_bert
 from spacy_bert.analysis.inputs import (
     load_pipeline,
+    load_random,
     read_docs,
     read_examples,
     read_functions,
@@ -39,6 +41,23 @@ SQUAD = {
         }
     ]
 }
+
+
+def test_the_same_network_at_random(checkpoint: Path) -> None:
+    texts = "A list.", "Of numbers."
+    one, again = (
+        [spacy_bert.trace(load_random(str(checkpoint), seed=seed), text).hidden for text in texts]
+        for seed in (0, 0)
+    )
+    known, other = (
+        [spacy_bert.trace(nlp, text).hidden for text in texts]
+        for nlp in (load_pipeline(str(checkpoint)), load_random(str(checkpoint), seed=1))
+    )
+    for i in range(2):
+        np.testing.assert_array_equal(one[i], again[i])
+        assert one[i].shape == known[i].shape
+        assert not np.allclose(one[i], known[i], atol=0.1)
+        assert not np.allclose(one[i], other[i], atol=0.1)
 
 
 def test_pipelines_and_checkpoints(nlp: Language, checkpoint: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
 from spacy_bert.analysis.probe_tasks import TASKS, Target, find_task
-from spacy_bert.analysis.probing import ProbeRecipe, probe
+from spacy_bert.analysis.probe_training import ProbeRecipe
+from spacy_bert.analysis.probing import probe
 from spacy_bert.analysis.regression import QUANTITIES
 from spacy_bert.cli.analyze_layers import NUMBERS
 from spacy_bert.cli.analyze_layers import TASKS as NAMED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,16 +25,14 @@ from spacy_bert.analysis.probe_tasks import (
     supporting_fact,
     tag,
 )
-from spacy_bert.analysis.probes import EdgeProbes, SpanBatch, StackedAMSGrad
+from spacy_bert.analysis.probe_training import LINEAR, ProbeRecipe, TargetSet, train_probes
+from spacy_bert.analysis.probes import EdgeProbes, LinearProbes, SpanBatch, StackedAMSGrad
 from spacy_bert.analysis.probing import (
-    ProbeRecipe,
-    TargetSet,
     centre_of_gravity,
     divergence_from_uniform,
     expected_layer,
     probe,
     probe_work,
-    train_probes,
 )
 from spacy_bert.analysis.token_vectors import TokenVectors
 from tests.conftest import SENTENCES
@@ -89,6 +88,25 @@ def test_a_planted_layer_is_found() -> None:
     assert found_layer == pytest.approx(3.0, abs=0.15)
     assert scores.weights.sum() == pytest.approx(1.0)
     assert scores.weights[3:].min() > scores.weights[:3].max()
+
+
+def test_linear_probes_find_what_is_linear() -> None:
+    vectors, found = planted(3)
+    recipe = replace(LINEAR, epochs=12)
+    train, dev = split(found, 1200)
+    (scores,) = train_probes(
+        vectors, TASK, recipe, ["label 0", "label 1"], [0, 1], [train], [dev], lambda _: None
+    )
+    assert (scores.layers[3:] > 0.97).all()
+    assert (scores.layers[:3] < 0.62).all()
+    signs = [t._replace(labels=("label 1",)) for t in found.targets]
+    for target, row in enumerate(vectors.rows[:, 4, 5] * vectors.rows[:, 4, 6]):
+        signs[target] = signs[target]._replace(labels=(f"label {int(row > 0)}",))
+    train, dev = split(TargetSet(signs, found.docs), 1200)
+    (scores,) = train_probes(
+        vectors, TASK, recipe, ["label 0", "label 1"], [0, 1], [train], [dev], lambda _: None
+    )
+    assert scores.layers[4] < 0.62  # the sign of a product is not linear
 
 
 def test_random_vectors_give_the_majority() -> None:
@@ -190,6 +208,20 @@ def test_a_span_is_pooled_by_attention() -> None:
     weights = probes.scores[0](projected[None])[0, :3].softmax(dim=0)
     expected = torch.stack([(weights * projected[:3]).sum(dim=0), projected[3]])
     torch.testing.assert_close(probes._pool(batch, 0)[0], expected)
+
+
+def test_a_span_of_a_linear_probe_is_its_mean() -> None:
+    torch.manual_seed(0)
+    probes = LinearProbes(torch.tensor([[0, 1, 0]]).bool(), width=8, labels=2, pairs=True)
+    rng = torch.Generator().manual_seed(3)
+    first, second = spans(rng, [3, 1]), spans(rng, [1, 2])
+    logits = probes(first, second)[0]
+    means = [
+        torch.cat([first.vectors[:3, 1].mean(dim=0), second.vectors[0, 1]]),
+        torch.cat([first.vectors[3, 1], second.vectors[1:, 1].mean(dim=0)]),
+    ]
+    expected = torch.stack(means) @ probes.output.weight[0] + probes.output.bias[0]
+    torch.testing.assert_close(logits, expected)
 
 
 def test_each_probe_has_an_optimizer_of_its_own() -> None:

@@ -34,6 +34,7 @@ def add_probing(report: Report, found: Mapping[str, Probing], *, source: str) ->
             f"the most frequent label {each.majority:.3f}); a mixture of all layers gives "
             f"{each.scores.mixture:.3f}."
         )
+    probe = "a linear probe" if first.linear else "an edge probe"
     series: dict[str, Sequence[float] | np.ndarray]
     if len(found) == 1:
         series = {
@@ -47,7 +48,7 @@ def add_probing(report: Report, found: Mapping[str, Probing], *, source: str) ->
     report.chart(
         f"probing-{name}",
         lines_by_layer(series, title="F1"),
-        caption=f"Micro-averaged F1 of a probe on each layer alone, 0 the embeddings, for "
+        caption=f"Micro-averaged F1 of {probe} on each layer alone, 0 the embeddings, for "
         f"{first.labels:,} labels on {first.targets[1]:,} spans. High, and far above the control "
         "task, means that the layer itself tells the labels.",
         source=source,

@@ -15,7 +15,8 @@ from spacy_bert.analysis.geometry import layer_geometry
 from spacy_bert.analysis.layer_charts import layer_map, lines_by_layer
 from spacy_bert.analysis.minimal_pairs import PairScore
 from spacy_bert.analysis.phrases import PhraseClusters
-from spacy_bert.analysis.probing import ProbeScores, Probing
+from spacy_bert.analysis.probe_training import ProbeScores
+from spacy_bert.analysis.probing import Probing
 from spacy_bert.analysis.report import Report
 from spacy_bert.analysis.sections.geometry import add_geometry
 from spacy_bert.analysis.sections.probing import add_classical_pipeline, add_probing
