@@ -6,7 +6,7 @@ arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,6 +66,7 @@ class Look:
         report: Gets the sections.
         nlp: The pipeline.
         source: What the figures are of, for the captions.
+        learned: The file that probes learn from, if it is not that of the source.
         component: The component that is meant, if there are several.
         progress: Called with how much more is done.
     """
@@ -73,13 +74,26 @@ class Look:
     report: Report
     nlp: Language
     source: str
+    learned: str | None = None
     component: str | None = None
     progress: Callable[[int], object] = lambda more: None
 
     def at(self, docs: Sequence[object], *, scored: Sequence[object] | None = None) -> str:
         """The source, how many Docs of it were read, and how many others were scored."""
-        found = f"{self.source}, {len(docs):,} Doc{'' if len(docs) == 1 else 's'}"
-        return found if scored is None else f"{found}, scored on {len(scored):,} others"
+        if scored is None:
+            return f"{self.source}, {_count(docs)}"
+        if self.learned is None:
+            return f"{self.source}, {_count(docs)}, scored on {len(scored):,} others"
+        return f"{self.source}, {_count(scored)}; learned from {_count(docs)} of {self.learned}"
+
+    def beside(self, others: Mapping[str, str]) -> Look:
+        """The same, where other models are shown too: their names, and where they come from."""
+        named = [f"{name}: {model}" for name, model in others.items()]
+        return replace(self, source="; ".join([self.source, *named]))
+
+
+def _count(docs: Sequence[object]) -> str:
+    return f"{len(docs):,} Doc{'' if len(docs) == 1 else 's'}"
 
 
 def look_at_all(look: Look, file: Path, *, limit: int, before: Language | None = None) -> None:

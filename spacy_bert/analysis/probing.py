@@ -55,6 +55,11 @@ class Probing:
         return np.asarray(self.scores.layers - self.control.layers)
 
     @property
+    def learned_nothing(self) -> bool:
+        """Whether no probe is better than who always says the most frequent label."""
+        return max(self.scores.mixture, float(self.scores.layers.max())) <= self.majority
+
+    @property
     def expected_layer(self) -> float | None:
         """Where the cumulative score rises (arXiv 1905.05950, section 3.2); None if it does not."""
         return expected_layer(self.scores.rise)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from spacy_bert.cli.looking import Component, Data, Gpu, Limit, Model, Page, looking
+from spacy_bert.cli.errors import one_line_errors
+from spacy_bert.cli.looking import Component, Data, Few, Gpu, Limit, Model, Page, looking
 
 Train = Annotated[Path, typer.Argument(help="Annotated Docs to learn from: .spacy, .conllu.")]
 Dev = Annotated[Path, typer.Argument(help="Annotated Docs to score on.")]
@@ -19,6 +20,7 @@ Random = Annotated[
     bool,
     typer.Option("--random", help="The same network with random weights beside: chance."),
 ]
+CHANCE = "Random weights"
 TASKS = (
     "pos, tag, dependency, entity, chunk, category, supporting-fact, question-type, coreference, "
     "relation, edges, labelled-spans, semantic-role, or morph:FEATURE"
@@ -65,7 +67,17 @@ def probe(
     Example: python -m spacy bert analyze probe bert-base train.spacy dev.spacy --task entity
     --other tuned=model/model-best --random
     """
-    with looking(model, dev, report, component, gpu_id, f"probing for {task}") as look:
+    is_number = task in NUMBERS.split(", ")
+    with one_line_errors():  # before anything is loaded
+        if is_number and online_code:
+            raise ValueError(f"--online-code sends labels, and {task} is a number")
+        if linear and (is_number or online_code):
+            raise ValueError(
+                "--linear is for the F1 of labels, with neither a number nor --online-code"
+            )
+    kind = "code length of" if online_code else "regression of" if is_number else "probing for"
+    title = f"{kind} {task}"
+    with looking(model, dev, report, component, gpu_id, title, learned=train) as look:
         from dataclasses import replace
 
         from spacy_bert.analysis import look_at_layers
@@ -75,18 +87,14 @@ def probe(
         from spacy_bert.analysis.probe_training import LINEAR, ProbeRecipe
         from spacy_bert.analysis.regression import QUANTITIES
 
-        is_number = task in QUANTITIES
-        if is_number and online_code:
-            raise ValueError(f"--online-code sends labels, and {task} is a number")
-        if linear and (is_number or online_code):
-            raise ValueError(
-                "--linear is for the F1 of labels, with neither a number nor --online-code"
-            )
         found = None if is_number else find_task(task)
         known, asked = (read_docs(look.nlp, file, limit=limit) for file in (train, dev))
         named = load_named(others or ())
+        models = dict(each.split("=", 1) for each in others or ())
         if random:
-            named["Random weights"] = load_random(model, component=component)
+            named[CHANCE] = load_random(model, component=component)
+            models[CHANCE] = "drawn as before pre-training, seed 0"
+        look = look.beside(models)
         if found is None:
             number = QUANTITIES[task]()
             look_at_layers.look_at_numbers(look, known, asked, number, others=named)
@@ -104,7 +112,14 @@ def pipeline(
     dev: Dev,
     tasks: Annotated[str, typer.Option(help=f"With commas: {TASKS}.")] = "pos,dependency",
     report: Page = None,
-    epochs: Epochs = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Passes over the training targets.  [3, of large sets fewer]",
+            show_default=False,
+        ),
+    ] = None,
     limit: Limit = None,
     component: Component = None,
     gpu_id: Gpu = -1,
@@ -113,7 +128,8 @@ def pipeline(
 
     Example: python -m spacy bert analyze pipeline bert-base train.conllu dev.conllu
     """
-    with looking(model, dev, report, component, gpu_id, "the classical pipeline") as look:
+    title = "the classical pipeline"
+    with looking(model, dev, report, component, gpu_id, title, learned=train) as look:
         from spacy_bert.analysis.inputs import read_docs
         from spacy_bert.analysis.look_at_layers import look_at_pipeline
         from spacy_bert.analysis.probe_tasks import find_task
@@ -189,7 +205,7 @@ def compare(
     report: Page = None,
     others: Others = None,
     random: Random = False,
-    limit: Limit = 2000,
+    limit: Few = 2000,
     component: Component = None,
     gpu_id: Gpu = -1,
 ) -> None:
@@ -204,8 +220,11 @@ def compare(
         docs = read_docs(look.nlp, data, limit=limit)
         name = Path(model).name or model  # of a directory; a pipeline's name has no slash
         named = load_named(others or ())
+        models = dict(each.split("=", 1) for each in others or ())
         if random:
-            named["Random weights"] = load_random(model, component=component)
+            named[CHANCE] = load_random(model, component=component)
+            models[CHANCE] = "drawn as before pre-training, seed 0"
+        look = look.beside(models)
         look_at_similarity(look, docs, name=name, others=named)
 
 
@@ -225,9 +244,12 @@ def stitch(
 ) -> None:
     """Whether a pipeline can go on from the layers of another model (Brown et al. 2023).
 
+    Both must have the same vocabulary, as a BERT and what was fine-tuned from it.
+
     Example: python -m spacy bert analyze stitch bert-base model/model-best train.spacy dev.spacy
     """
-    with looking(model, dev, report, component, gpu_id, f"stitched to {front}") as look:
+    title = f"stitched to {front}"
+    with looking(model, dev, report, component, gpu_id, title, learned=train) as look:
         from spacy_bert.analysis.inputs import load_pipeline, read_examples
         from spacy_bert.analysis.look_at_layers import look_at_stitching
         from spacy_bert.analysis.stitching import StitchRecipe
@@ -261,10 +283,14 @@ def geometry(
     Example: python -m spacy bert analyze geometry bert-base dev.conllu --label pos
     """
     with looking(model, data, report, component, gpu_id, "geometry of the layers") as look:
+        from dataclasses import replace
+
         from spacy_bert.analysis.inputs import read_docs
         from spacy_bert.analysis.layer_choice import find_label
         from spacy_bert.analysis.look_at_layers import look_at_geometry
 
         docs = read_docs(look.nlp, data, limit=limit)
         labels = None if label is None else find_label(label)
+        what = f"{points:,} tokens at most" + (f", label {label}" if label else "")
+        look = replace(look, source=f"{look.source} ({what})")
         look_at_geometry(look, docs, label=labels, points=points)

@@ -33,7 +33,14 @@ Gpu = Annotated[int, typer.Option(help="GPU; -1: CPU.")]
 
 @contextmanager
 def looking(
-    model: str, data: Path | str, page: Path | None, component: str | None, gpu_id: int, title: str
+    model: str,
+    data: Path | str,
+    page: Path | None,
+    component: str | None,
+    gpu_id: int,
+    title: str,
+    *,
+    learned: Path | None = None,
 ) -> Iterator[Look]:
     """What every command does before and after."""
     from thinc.api import require_gpu
@@ -54,6 +61,7 @@ def looking(
                 report=report,
                 nlp=load_pipeline(model),
                 source=f"{model} on {data}",
+                learned=None if learned is None else str(learned),
                 component=component,
                 progress=bar.update,
             )

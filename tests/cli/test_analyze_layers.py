@@ -60,11 +60,17 @@ def test_probes(checkpoint: Path, trees: Path, tmp_path: Path) -> None:
     page = tmp_path / "probe.html"
     output = run(
         "probe", checkpoint, trees, trees, "--task", "tag", "--epochs", 2,
-        "--other", f"again={checkpoint}", "--report", page,
+        "--other", f"again={checkpoint}", "--random", "--report", page,
     )  # fmt: skip
     assert "again: tag is read best off layer" in output
+    assert "Random weights" in output
     assert "selectivity" in output
-    assert "chart-probing-tag" in page.read_text(encoding="utf8")
+    text = page.read_text(encoding="utf8")
+    assert "chart-probing-tag" in text
+    assert f"60 Docs; learned from 60 Docs of {trees}" in text
+    assert f"again: {checkpoint}; Random weights: drawn as before pre-training, seed 0" in text
+    output = run("probe", checkpoint, trees, trees, "--task", "tag", "--linear")
+    assert "tag is read best off layer" in output
     output = run("probe", checkpoint, trees, trees, "--task", "tag", "--epochs", 1, "--online-code")
     assert "times less than in the uniform code" in output
     output = run("probe", checkpoint, trees, trees, "--task", "depth")

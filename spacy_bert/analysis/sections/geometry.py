@@ -27,9 +27,9 @@ def add_geometry(report: Report, found: Geometry, *, source: str) -> None:
     )
     counts = [each.points for each in found.dimensions]
     report.text(
-        f"The tokens lie on a surface of {profile.min():.1f} to {profile.max():.1f} dimensions, "
-        f"most in layer {peak}. (Tokens with the same vector count once: {min(counts):,} to "
-        f"{max(counts):,} vectors in a layer.) {rule}"
+        f"Around each other, the tokens vary in {profile.min():.1f} to {profile.max():.1f} "
+        f"dimensions (TwoNN, fit), most in layer {peak}. (Tokens with the same vector count once: "
+        f"{min(counts):,} to {max(counts):,} vectors in a layer.) {rule}"
     )
     report.chart(
         "intrinsic-dimension",

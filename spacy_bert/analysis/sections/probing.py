@@ -28,6 +28,13 @@ def add_probing(report: Report, found: Mapping[str, Probing], *, source: str) ->
     report.section(f"Probing: {first.task}")
     for encoder, each in found.items():
         best = int(each.scores.layers.argmax())
+        if each.learned_nothing:
+            report.text(
+                f"{encoder}: no probe told {first.task} better than always the most frequent label "
+                f"({each.majority:.3f}): they have learned too little from {each.targets[0]:,} "
+                "targets, and the layers cannot be compared. Give more Docs, or more --epochs."
+            )
+            continue
         report.text(
             f"{encoder}: {first.task} is read best off layer {best}, F1 "
             f"{each.scores.layers[best]:.3f} (control task {each.control.layers[best]:.3f}, always "
@@ -51,6 +58,24 @@ def add_probing(report: Report, found: Mapping[str, Probing], *, source: str) ->
         caption=f"Micro-averaged F1 of {probe} on each layer alone, 0 the embeddings, for "
         f"{first.labels:,} labels on {first.targets[1]:,} spans. High, and far above the control "
         "task, means that the layer itself tells the labels.",
+        source=source,
+    )
+    report.table(
+        f"probing-{name}-layers",
+        [
+            {
+                "encoder": encoder,
+                "layer": layer,
+                "F1": float(each.scores.layers[layer]),
+                "control": float(each.control.layers[layer]),
+                "selectivity": float(each.selectivity[layer]),
+            }
+            for encoder, each in found.items()
+            for layer in range(len(each.scores.layers))
+        ],
+        caption=f"F1 of {probe} on each layer alone, of the control task (random labels for "
+        "words), and their difference. Each is one training: small differences between layers mean "
+        "little.",
         source=source,
     )
     report.table(
@@ -149,7 +174,8 @@ def add_regressions(report: Report, found: Mapping[str, Regression], *, source: 
         f"regression-{name}",
         lines_by_layer(series, title="R²"),
         caption="R² of a linear regression on the vectors of each layer, 0 the embeddings: 1 means "
-        "that the number is linear in the layer, 0 that the layer tells nothing of it.",
+        "that the number is linear in the layer, 0 that the layer tells nothing of it; "
+        "below 0 it fits what the training tokens have by chance.",
         source=source,
     )
     report.table(
@@ -179,13 +205,18 @@ def add_classical_pipeline(report: Report, found: Sequence[Probing], *, source: 
         found: What probes find, a task each.
         source: Where the annotation and the network come from.
     """
-    known = [each for each in found if each.expected_layer is not None]
+    known = [each for each in found if each.expected_layer is not None and not each.learned_nothing]
     report.section("The classical pipeline")
     order = sorted(known, key=lambda each: each.expected_layer or 0.0)
-    if order:
+    if lost := [each.task for each in found if each.learned_nothing]:
+        report.text(
+            "No probe told more than always the most frequent label, so that nothing can be said, "
+            f"for: {', '.join(lost)}. Give more Docs, or more --epochs."
+        )
+    if len(order) > 1:
         text = ", ".join(f"{each.task} ({each.expected_layer:.2f})" for each in order)
         report.text(f"In the order of their expected layers: {text}.")
-    if uncertain := [each.task for each in found if each.is_uncertain]:
+    if uncertain := [each.task for each in found if each.is_uncertain and each.task not in lost]:
         report.text(
             "The score hardly rises from layer to layer, so that the expected layer means nothing, "
             f"for: {', '.join(uncertain)}."
@@ -209,6 +240,7 @@ def add_classical_pipeline(report: Report, found: Sequence[Probing], *, source: 
                 "F1, embeddings": float(each.scores.rise[0]),
                 "F1, all layers": each.scores.mixture,
                 "control, all layers": each.control.mixture,
+                "majority": each.majority,
             }
             for each in found
         ],

@@ -42,13 +42,25 @@ def add_similarity(
                 f"{int(own.argmin())} ({own.min():.2f}) and most in layer {int(own.argmax())} "
                 f"({own.max():.2f})."
             )
+    if not same:
+        pairs = found.argmax(axis=1).tolist()
+        report.table(
+            f"{name}-layers",
+            [
+                {f"layer of {one}": i, f"most alike of {other}": j, "CKA": float(found[i, j])}
+                for i, j in enumerate(pairs)
+            ],
+            caption=f"For each layer of {one}, the layer of {other} that is most like it.",
+            source=source,
+        )
     report.chart(
         name,
         layer_map(
             found, x=f"layer of {other}", y=f"layer of {one}", title="CKA", domain=(0.0, 1.0)
         ),
-        caption=f"Linear CKA (unbiased, by minibatches) between {between}, 0 the embeddings; 1 "
-        "means the same vectors but for rotation, scale and shift, 0 unrelated ones.",
+        caption=f"Linear CKA of the tokens' vectors (unbiased, by minibatches) between {between}, "
+        "0 the embeddings; 1 means the same vectors but for rotation, scale and shift, 0 unrelated "
+        "ones.",
         source=source,
     )
 

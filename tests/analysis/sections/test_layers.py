@@ -65,6 +65,12 @@ def probes(report: Report) -> None:
     add_classical_pipeline(report, [other, one, probing("flat", 0.5, 0.5, 0.5)], source="here")
 
 
+def probes_that_learned_nothing(report: Report) -> None:
+    lost = probing("relation", 0.1, 0.2)
+    add_probing(report, {"BERT": lost}, source="here")
+    add_classical_pipeline(report, [lost, probing("tag", 0.4, 0.9)], source="here")
+
+
 def probes_of_two(report: Report) -> None:
     found = {"tuned": probing("tag", 0.4, 0.9), "random": probing("tag", 0.4, 0.5)}
     add_probing(report, found, source="here")
@@ -121,10 +127,15 @@ SAID = {
         "part of speech (1.00), dependency (2.00)",
         "means nothing, for: flat",
     ],
+    probes_that_learned_nothing: [
+        "BERT: no probe told relation better than always the most frequent label (0.200)",
+        "nothing can be said, for: relation.",
+    ],
     probes_of_two: ["tuned: tag", "random: tag is read best off layer 1, F1 0.500"],
     similarity: [
         "from layer 0 to the next: their vectors have a similarity of 0.60",
         "least alike in layer 0 (1.00)",
+        "the layer of tuned that is most like it",
         "worst after layer 2: 0.500",
     ],
     structure: [
