@@ -167,10 +167,8 @@ def train_probes(
     layers = vectors.layers
     groups = [_probe_layers(layers, cumulative=cumulative and not i) for i in range(len(train))]
     sizes = torch.tensor([len(group) for group in groups])
-    gold, judged = (
-        torch.stack([each.gold(labels) for each in sets]).repeat_interleave(sizes, dim=0)
-        for sets in (train, dev)
-    )
+    labelling = torch.arange(len(train)).repeat_interleave(sizes)  # that each probe learns
+    gold, judged = (torch.stack([each.gold(labels) for each in sets]) for sets in (train, dev))
     (asked, *_), (scored_on, *_) = train, dev
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -186,13 +184,13 @@ def train_probes(
             for number, index in enumerate(order, start=1):
                 logits = probes.train()(*asked.spans(vectors, index.tolist()))
                 losses = F.binary_cross_entropy_with_logits(
-                    logits, gold[:, index].float(), reduction="none"
+                    logits, gold[:, index][labelling].float(), reduction="none"
                 )
                 losses.mean(dim=(1, 2)).sum().backward()  # probes share nothing
                 optimizer.step()
                 progress(1)
                 if number % every == 0 or number == batches:
-                    course.check(_f1(probes, vectors, scored_on, judged, scored))
+                    course.check(_f1(probes, vectors, scored_on, judged, labelling, scored))
             if course.is_over:
                 break
     ends = sizes.cumsum(0)[:-1].numpy()
@@ -260,14 +258,15 @@ def _f1(
     vectors: TokenVectors,
     dev: TargetSet,
     gold: Tensor,
+    labelling: Tensor,
     scored: Sequence[int],
 ) -> np.ndarray:
-    """Micro-averaged F1 of each probe, over the labels that are scored."""
+    """Micro-averaged F1 of each probe in its labelling, over the labels that are scored."""
     probes.eval()
     counts = torch.zeros(3, len(probes.layers))
     for index in torch.arange(len(dev.targets)).split(AT_ONCE):
         said = probes(*dev.spans(vectors, index.tolist()))[..., scored] > 0.0
-        right = gold[:, index][..., scored]
+        right = gold[:, index][..., scored][labelling]
         counts[0] += (said & right).sum(dim=(1, 2))
         counts[1] += said.sum(dim=(1, 2))
         counts[2] += right.sum(dim=(1, 2))
