@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spacy_bert.cli.errors import one_line_errors
 from spacy_bert.cli.looking import Component, Data, Few, Gpu, Limit, Model, Page, looking
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+
+    from spacy_bert.analysis.look_inside import Look
 
 Train = Annotated[Path, typer.Argument(help="Annotated Docs to learn from: .spacy, .conllu.")]
 Dev = Annotated[Path, typer.Argument(help="Annotated Docs to score on.")]
@@ -34,6 +39,20 @@ Epochs = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _beside(
+    look: Look, model: str, others: list[str], *, random: bool
+) -> tuple[Look, dict[str, Language]]:
+    """The other models that are shown, by name, and the sources that say where they come from."""
+    from spacy_bert.analysis.inputs import load_named, load_random
+
+    named = load_named(others)
+    sources = dict(each.split("=", 1) for each in others)
+    if random:
+        named[CHANCE] = load_random(model, component=look.component)
+        sources[CHANCE] = "drawn as before pre-training, seed 0"
+    return look.beside(sources), named
 
 
 def probe(
@@ -82,19 +101,14 @@ def probe(
 
         from spacy_bert.analysis import look_at_layers
         from spacy_bert.analysis.description_length import RECIPE
-        from spacy_bert.analysis.inputs import load_named, load_random, read_docs
+        from spacy_bert.analysis.inputs import read_docs
         from spacy_bert.analysis.probe_tasks import find_task
         from spacy_bert.analysis.probe_training import LINEAR, ProbeRecipe
         from spacy_bert.analysis.regression import QUANTITIES
 
         found = None if is_number else find_task(task)
         known, asked = (read_docs(look.nlp, file, limit=limit) for file in (train, dev))
-        named = load_named(others or ())
-        models = dict(each.split("=", 1) for each in others or ())
-        if random:
-            named[CHANCE] = load_random(model, component=component)
-            models[CHANCE] = "drawn as before pre-training, seed 0"
-        look = look.beside(models)
+        look, named = _beside(look, model, others or [], random=random)
         if found is None:
             number = QUANTITIES[task]()
             look_at_layers.look_at_numbers(look, known, asked, number, others=named)
@@ -214,17 +228,12 @@ def compare(
     Example: python -m spacy bert analyze compare bert-base texts.txt --other tuned=model/model-best
     """
     with looking(model, data, report, component, gpu_id, "similarity of layers") as look:
-        from spacy_bert.analysis.inputs import load_named, load_random, read_docs
+        from spacy_bert.analysis.inputs import read_docs
         from spacy_bert.analysis.look_at_layers import look_at_similarity
 
         docs = read_docs(look.nlp, data, limit=limit)
         name = Path(model).name or model  # of a directory; a pipeline's name has no slash
-        named = load_named(others or ())
-        models = dict(each.split("=", 1) for each in others or ())
-        if random:
-            named[CHANCE] = load_random(model, component=component)
-            models[CHANCE] = "drawn as before pre-training, seed 0"
-        look = look.beside(models)
+        look, named = _beside(look, model, others or [], random=random)
         look_at_similarity(look, docs, name=name, others=named)
 
 
