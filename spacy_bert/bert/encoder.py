@@ -52,8 +52,23 @@ class Embeddings(nn.Module):
         return normed
 
 
+class ResidualProjection(nn.Module):
+    """A projection back to the hidden size, whose result is added to what went past it."""
+
+    def add_to(self, residual: Tensor, x: Tensor, dropout: nn.Dropout) -> Tensor:
+        """(..., hidden size) and (..., in) -> residual + dropout(projection of x)."""
+        total: Tensor = residual + dropout(self(x))
+        return total
+
+
+class ResidualLinear(ResidualProjection, nn.Linear):
+    """The projection with which the network is trained."""
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one fused projection and a gate on every head.
+
+    The layer adds what `output` makes of the heads' outputs to the residual stream.
 
     Args:
         config: of the network.
@@ -67,7 +82,7 @@ class SelfAttention(nn.Module):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about weights without elements
             self.qkv = nn.Linear(config.hidden_size, 3 * self.width)
-            self.output = nn.Linear(self.width, config.hidden_size)
+            self.output = ResidualLinear(self.width, config.hidden_size)
         self.dropout = config.attention_probs_dropout_prob
 
     def forward(
@@ -78,16 +93,15 @@ class SelfAttention(nn.Module):
         rows: Tensor | None = None,
         edit: AttentionEdit | None = None,
     ) -> tuple[Tensor, list[Tensor] | None]:
-        """(total, hidden size) -> the same, and the weights if the plan asks for them.
+        """(total, hidden size) -> the heads' outputs, and the weights if the plan asks for them.
 
-        `gates`, (heads,) or (total, heads), multiplies the heads' outputs before the output
-        projection. With `rows`, (rows,), only these are projected: -> (rows, hidden size). `edit`
-        changes the weights.
+        They are (total, heads * head size), or with `rows`, (rows,), of these rows alone. `gates`,
+        (heads,) or (total, heads), multiplies them. `edit` changes the weights.
         """
         if not self.heads:
             count = len(hidden) if rows is None else len(rows)
             none = [hidden.new_zeros(0, length, length) for length in plan.lengths]
-            return self.output(hidden.new_zeros(count, 0)), none if plan.weights else None
+            return hidden.new_zeros(count, 0), none if plan.weights else None
         qkv = self.qkv(hidden).unflatten(-1, (3, self.heads, -1))
         dropout = self.dropout if self.training else 0.0
         context, weights = packed_attention(qkv, plan, dropout=dropout, edit=edit)
@@ -95,7 +109,7 @@ class SelfAttention(nn.Module):
             context = context * gates.unsqueeze(-1)
         if rows is not None:
             context = context[rows]
-        return self.output(context.flatten(1)), weights
+        return context.flatten(1), weights
 
 
 class FeedForward(nn.Module):
@@ -104,13 +118,12 @@ class FeedForward(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.up = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.down = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.down = ResidualLinear(config.intermediate_size, config.hidden_size)
         self.activation = activation(config.hidden_act)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(total, hidden size) -> (total, hidden size)."""
-        projected: Tensor = self.down(self.activation(self.up(hidden)))
-        return projected
+    def forward(self, hidden: Tensor, dropout: nn.Dropout) -> Tensor:
+        """(total, hidden size) -> the same, with what went in added."""
+        return self.down.add_to(hidden, self.activation(self.up(hidden)), dropout)
 
 
 class BertLayer(nn.Module):
@@ -137,11 +150,12 @@ class BertLayer(nn.Module):
         With `rows`, (rows,), only these go on behind the attention: -> (rows, hidden size). `edit`
         changes the attention weights.
         """
-        attended, weights = self.attention(hidden, plan, gates, rows, edit)
+        context, weights = self.attention(hidden, plan, gates, rows, edit)
         if rows is not None:
             hidden = hidden[rows]
-        hidden = self.attention_norm(hidden + self.dropout(attended))
-        hidden = self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))
+        attended = self.attention.output.add_to(hidden, context, self.dropout)
+        hidden = self.attention_norm(attended)
+        hidden = self.feed_forward_norm(self.feed_forward(hidden, self.dropout))
         return hidden, weights
 
 

@@ -45,6 +45,7 @@ class EncoderShim(TorchShim):
         self._intervention: Intervention | None = None
         self._changes = Changes()
         self._lowered: BertModel | None = None
+        self._told: Precision | None = None
 
     @property
     def network(self) -> BertModel:
@@ -93,35 +94,45 @@ class EncoderShim(TorchShim):
         """The network for predictions, in `precision`, without gradients."""
         with super().predicting() as module:
             assert isinstance(module, BertModel)
-            if self.precision == "fp32":
+            if self._told != self.precision:
+                self._tell()
                 self._lowered = None
-                yield module
-                return
             if self._changes.seen(module) or self._lowered is None:
                 self._lowered = self._lower(module)
             yield self._lowered
 
     def _lower(self, network: BertModel) -> BertModel:
         """Made when it is first needed, and again when weights have changed."""
-        if self._lowered is None:
-            picked = ' (picked by "auto")' if self.settings.precision == "auto" else ""
-            logger.info("the encoder predicts in %s%s", self.precision, picked)
-            if self.precision == "bf16" and not has_bf16(self.device):
-                warnings.warn(
-                    "this CPU has no instructions for bf16 and is slower in it than in fp32: "
-                    'set [components.bert.model] precision = "auto"',
-                    stacklevel=2,
-                )
         with torch.inference_mode(False), torch.no_grad():
             return lowered(network, self.precision)
 
+    def _tell(self) -> None:
+        self._told = self.precision
+        if self.settings.precision == "auto":
+            logger.info('the encoder predicts in %s (picked by "auto")', self.precision)
+        elif self.precision != "fp32":
+            logger.info("the encoder predicts in %s", self.precision)
+        if self.precision == "bf16" and not has_bf16(self.device):
+            warnings.warn(
+                "this CPU has no instructions for bf16 and is slower in it than in fp32: "
+                'set [components.bert.model] precision = "auto"',
+                stacklevel=2,
+            )
+
+    @contextlib.contextmanager
+    def training(self, *, again: bool = False) -> Iterator[nn.Module]:
+        """The network in training mode; the copy for predictions would soon be out of date."""
+        self._lowered = None
+        with super().training(again=again) as module:
+            yield module
+
     def to_device(self, device_type: str, device_id: int) -> None:
-        """Move the network; the copy in another precision is made again where it is then."""
+        """Move the network; the copy for predictions is made again where it is then."""
         super().to_device(device_type, device_id)
         self._lowered = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle: without the copy in another precision."""
+        """For pickle: without the copy for predictions."""
         return {**super().__getstate__(), "_changes": Changes(), "_lowered": None}
 
     def depth(self, name: str) -> int:

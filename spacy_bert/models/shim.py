@@ -100,7 +100,9 @@ class TorchShim(Shim):
         if self._late is None or self._late.has_begun:
             self.settle()
         with torch.inference_mode():
-            yield self.module.eval()
+            if self.module.training:  # to go through all modules takes longer than a head does
+                self.module.eval()
+            yield self.module
 
     @contextlib.contextmanager
     def training(self, *, again: bool = False) -> Iterator[nn.Module]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from spacy_bert.bert import BertConfig, BertModel, PackedBatch, precision
+from spacy_bert.bert.config import ACTIVATIONS
 from spacy_bert.bert.precision import HalfLinear, QuantizedLinear, lowered, require_int8
 from spacy_bert.bert.pruning import prune_heads
 
@@ -37,8 +40,15 @@ def test_close_to_fp32(name: precision.Precision, bound: float, network: BertMod
     assert 1e-5 < error < bound * exact.abs().mean()
 
 
-def test_fp32_is_the_network_itself(network: BertModel) -> None:
-    assert lowered(network, "fp32") is network
+@pytest.mark.parametrize("hidden_act", ACTIVATIONS)
+@pytest.mark.parametrize("name", LOW)
+@torch.no_grad()
+def test_every_activation(name: precision.Precision, hidden_act: str, network: BertModel) -> None:
+    other = BertModel(dataclasses.replace(network.config, hidden_act=hidden_act)).eval()
+    other.load_state_dict(network.state_dict())
+    exact = other(BATCH).last_hidden_state
+    error = (lowered(other, name)(BATCH).last_hidden_state - exact).abs().mean()
+    assert 1e-5 < error < 0.03 * exact.abs().mean()
 
 
 @pytest.mark.parametrize("name", LOW)

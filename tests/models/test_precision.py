@@ -14,6 +14,8 @@ import spacy
 import torch
 from spacy.language import Language
 
+from spacy_bert.bert import precision
+from spacy_bert.bert.fused import can_fuse
 from spacy_bert.models import encoder as encoder_module
 from spacy_bert.models.encoder import encoder_shim
 from spacy_bert.models.optimizer import build_adamw
@@ -23,9 +25,9 @@ from tests.pipeline.lifecycle import examples
 pytestmark = pytest.mark.filterwarnings("ignore:this CPU has no instructions for bf16")
 
 
-def pipeline(checkpoint: Path, precision: str) -> Language:
+def pipeline(checkpoint: Path, wanted: str) -> Language:
     nlp = spacy.blank("en")
-    nlp.add_pipe("bert", config={"model": {"name": str(checkpoint), "precision": precision}})
+    nlp.add_pipe("bert", config={"model": {"name": str(checkpoint), "precision": wanted}})
     return nlp
 
 
@@ -88,6 +90,31 @@ def test_changed_weights_are_noticed(low: Language) -> None:
     assert np.abs(after - before).mean() > 0.1
     assert_low(low, in_fp32(low))
     np.testing.assert_array_equal(vectors(low), after)
+
+
+def test_fp32_is_that_of_the_network_before_and_after_training(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    nlp = pipeline(checkpoint, "fp32")
+    nlp.add_pipe("bert_textcat")
+    optimizer = nlp.initialize(lambda: examples(nlp), sgd=build_adamw(1e-2))
+    shim = encoder_shim(nlp.get_pipe("bert").model)
+
+    def plainly() -> np.ndarray:
+        with monkeypatch.context() as patch:
+            patch.setattr(precision, "can_fuse", lambda weight: False)
+            return vectors(in_fp32(nlp))
+
+    before = vectors(nlp)
+    np.testing.assert_allclose(before, plainly(), atol=1e-5)
+    with shim.predicting() as network:
+        assert (network is not shim.network) == can_fuse(torch.zeros(1))
+    for _ in range(3):
+        nlp.update(examples(nlp), sgd=optimizer)
+    after = vectors(nlp)
+    assert np.abs(after - before).mean() > 0.1
+    np.testing.assert_allclose(after, plainly(), atol=1e-5)
 
 
 def test_the_low_copy_is_made_once(low: Language) -> None:
