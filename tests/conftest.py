@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported, for this process and the commands it starts: two threads beside another
@@ -13,8 +14,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-from spacy_bert.bert import BertConfig, BertForPreTraining, save_pretrained
+from spacy_bert.bert import BertConfig, BertForPreTraining, PackedBatch, save_pretrained
 from spacy_bert.wordpiece import WordPiece
+from tests.passes import watched
 
 # A slow machine must not fail a property.
 settings.register_profile("no deadline", deadline=None)
@@ -27,6 +29,13 @@ SENTENCES = [
     "Naïve readers of façades said: it isn't far away (1848, Paris).",
     "A dictionary maps keys to values; a list keeps values in order.",
 ]
+
+
+@pytest.fixture
+def batches() -> Iterator[list[PackedBatch]]:
+    """What encoders read in a test, pass by pass."""
+    with watched() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from thinc.api import Model
 from spacy_bert.models.encoder import EncoderShim
 from spacy_bert.models.feature_cache import FeatureCache
 from spacy_bert.models.optimizer import build_adamw
+from tests.passes import watched
 from tests.pipeline import lifecycle
 
 TEXTS = [*lifecycle.TEXTS[:6], *lifecycle.ODD_TEXTS]
@@ -89,10 +90,8 @@ def trained(source: Path) -> Language:
     torch.manual_seed(0)
     optimizer = nlp.initialize(lambda: lifecycle.examples(nlp), sgd=build_adamw(5e-3))
     before = frozen(nlp)
-    passes: list[int] = []
-    for name in nlp.pipe_names:
-        encoder_of(nlp, name).network.register_forward_hook(lambda *_: passes.append(1))
-    losses = [nlp.update(lifecycle.examples(nlp), sgd=optimizer, losses={}) for _ in range(60)]
+    with watched() as passes:
+        losses = [nlp.update(lifecycle.examples(nlp), sgd=optimizer, losses={}) for _ in range(60)]
     assert len(passes) == 3  # all of them in the first epoch
     for name, share in (("bert_ner", 0.4), ("tagger", 0.4), ("bert_textcat", 0.9)):
         assert losses[-1][name] < share * losses[0][name], name
@@ -243,9 +242,8 @@ def test_several_components_share_it_through_spacys_tok2vec(
     nlp.add_pipe("tagger", config={"model": tagger})
     torch.manual_seed(0)
     optimizer = nlp.initialize(lambda: lifecycle.examples(nlp), sgd=build_adamw(5e-3))
-    passes: list[int] = []
-    encoder_of(nlp, "tok2vec").network.register_forward_hook(lambda *_: passes.append(1))
-    losses = [nlp.update(lifecycle.examples(nlp), sgd=optimizer, losses={}) for _ in range(40)]
+    with watched() as passes:
+        losses = [nlp.update(lifecycle.examples(nlp), sgd=optimizer, losses={}) for _ in range(40)]
     assert len(passes) == 1
     # spaCy's losses are sums: the tagger has most to say about the BiLSTM.
     assert losses[-1]["bert_ner"] < 0.8 * losses[0]["bert_ner"]
