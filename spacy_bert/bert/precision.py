@@ -81,8 +81,8 @@ def lowered(network: BertModel, precision: Precision) -> BertModel:
     Args:
         network: stays as it is. What is not a matrix product of a layer, embeddings and LayerNorm,
             is shared with it.
-        precision: of the matrix products. In "fp32" they are the same up to rounding, with fused
-            weights of their own on a CPU; elsewhere that is the network itself.
+        precision: of the matrix products. In "fp32" they are the same up to rounding, by fused
+            products on an x86 CPU (see `fused`); elsewhere that is the network itself.
 
     Raises:
         ValueError: if int8 is asked for and the network is not on a CPU, or this build of torch
