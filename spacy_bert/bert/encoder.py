@@ -348,6 +348,14 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     return lambda x: F.gelu(x, approximate="tanh")
 
 
+def activation_in_place(name: str) -> Callable[[Tensor], Tensor]:
+    """The same for predictions: it overwrites what it is given."""
+    if name == "relu":
+        return torch.relu_
+    gelu_: Callable[..., Tensor] = torch.ops.aten.gelu_
+    return gelu_ if name == "gelu" else lambda x: gelu_(x, approximate="tanh")
+
+
 def initialize(module: nn.Module, *, std: float) -> None:
     """Draw weights as the reference code does: truncated normal, biases 0, LayerNorm 1."""
     for child in module.modules():

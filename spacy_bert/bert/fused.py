@@ -12,7 +12,7 @@ import platform
 import torch
 from torch import Tensor, nn
 
-from spacy_bert.bert.encoder import BertLayer, ResidualProjection
+from spacy_bert.bert.encoder import BertLayer, BertModel, ResidualProjection
 
 ROWS = 1024  # about as many as a call has in a stream of texts
 # What config.json calls an activation -> what oneDNN calls it, and its algorithm.
@@ -53,20 +53,22 @@ class FusedLinear(ResidualProjection):
         return found
 
 
-def fuse(layer: BertLayer, hidden_act: str) -> None:
-    """Put fused products in the place of a layer's own.
+def fuse(network: BertModel) -> None:
+    """Put fused products in the place of a network's own.
 
     Args:
-        layer: is for predictions alone from then on.
-        hidden_act: its activation, as `config.json` calls it.
+        network: is for predictions alone from then on.
     """
-    attention, feed_forward = layer.attention, layer.feed_forward
-    if attention.heads:  # without any there is no product
-        attention.add_module("qkv", FusedLinear(attention.qkv))
-        attention.add_module("output", FusedLinear(attention.output))
-    feed_forward.add_module("up", FusedLinear(feed_forward.up, _ACTIVATIONS[hidden_act]))
-    feed_forward.activation = _as_it_is
-    feed_forward.add_module("down", FusedLinear(feed_forward.down))
+    for layer in network.layers:
+        assert isinstance(layer, BertLayer)
+        attention, feed_forward = layer.attention, layer.feed_forward
+        if attention.heads:  # without any there is no product
+            attention.add_module("qkv", FusedLinear(attention.qkv))
+            attention.add_module("output", FusedLinear(attention.output))
+        activation = _ACTIVATIONS[network.config.hidden_act]
+        feed_forward.add_module("up", FusedLinear(feed_forward.up, activation))
+        feed_forward.activation = _as_it_is
+        feed_forward.add_module("down", FusedLinear(feed_forward.down))
 
 
 def can_fuse(weight: Tensor) -> bool:
