@@ -396,7 +396,7 @@ def _read_tokenizer(text: str) -> Tokenizer:
 def _read_vocabulary(file: Path) -> dict[str, int]:
     """Token -> line number; lines end at a newline only, as in `transformers`."""
     try:
-        lines = re.split("\r\n|\r|\n", file.read_bytes().decode("utf8"))
+        lines = re.split("\r\n|\r|\n", file.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"not a vocabulary in UTF-8 ({error.reason})") from None
     if not lines[-1]:
@@ -423,7 +423,13 @@ def _apply_settings(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> None:
     """Let `tokenizer_config.json` shape the normalizer, as `BertTokenizerFast` does."""
     fields = json.loads(tokenizer.to_str())["normalizer"] or {}
     stated = {
-        field: settings[name] for name, field in _NORMALIZER_FIELDS.items() if name in settings
+        field: settings[name]
+        for name, field in _NORMALIZER_FIELDS.items()
+        # Of accents null says something: that they go where capitals go.
+        if settings.get(name) is not None or (name in settings and field == "strip_accents")
     }
+    for field, value in stated.items():
+        if not isinstance(value, bool | None):
+            raise ValueError(f"{SETTINGS_FILE}: {field} must be true or false, got {value!r}")
     if fields.pop("type", None) == "BertNormalizer" and stated:
         tokenizer.normalizer = normalizers.BertNormalizer(**{**fields, **stated})

@@ -320,3 +320,25 @@ def test_training_on_nothing_or_with_too_small_a_vocabulary_is_refused():
         WordPiece.train(["", " "], vocab_size=100)
     with pytest.raises(ValueError, match="--vocab-size 10 is too small"):
         WordPiece.train(corpus(), vocab_size=10)
+
+
+def test_settings_that_are_no_settings(tmp_path):
+    ours = WordPiece.train(corpus(), vocab_size=600)
+    ours.save(tmp_path)
+    expected = ours.encode_ids(list(TEXTS.values()))
+    for value, message in ((None, None), ("yes", "tokenizer_config.json: lowercase must be true")):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": value}))
+        if message is None:
+            found = WordPiece.load(tmp_path).encode_ids(list(TEXTS.values()))
+            assert [ids.tolist() for ids in found] == [ids.tolist() for ids in expected]
+        else:
+            with pytest.raises(ValueError, match=message):
+                WordPiece.load(tmp_path)
+
+
+def test_a_vocabulary_with_a_byte_order_mark(tmp_path):
+    ours = WordPiece.train(corpus(), vocab_size=600)
+    ours.save(tmp_path)
+    file = tmp_path / "marked.txt"
+    file.write_bytes("\ufeff".encode() + (tmp_path / "vocab.txt").read_bytes())
+    assert WordPiece.load(file).tokens == ours.tokens

@@ -101,7 +101,7 @@ def neighbours(points: np.ndarray, *, k: int = NEIGHBOURS) -> np.ndarray:
         ValueError: If there are not more than k points.
     """
     if len(points) <= k:
-        raise ValueError(f"{len(points)} points have no {k} neighbours each: take a smaller k")
+        raise ValueError(f"{len(points)} points have no {k} neighbours each: take more")
     found: np.ndarray = (
         NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)
     )

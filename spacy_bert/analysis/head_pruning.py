@@ -21,6 +21,7 @@ Progress = Callable[[int], object]
 
 STEP = 0.1  # share of all heads that goes in one step
 THRESHOLD = 0.9  # share of the original score that must be kept
+FALLING = ("cats_mse",)  # scores that fall as a pipeline gets better
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,6 +158,11 @@ def masking_loop(
     head = TaskHead.find(nlp, component)
     scored = examples if dev is None else dev
     original = evaluate(head, scored, metric=metric)
+    if original.metric in FALLING or not original.score > 0.0:
+        raise ValueError(
+            f"{original.metric} is {original.score:.4g}: a share of it can only be kept of a score "
+            "above 0 that rises as the pipeline gets better; name another metric"
+        )
     least = threshold * original.score
     importance = head_importance(nlp, examples, head.name)
     kept = ~importance.pruned

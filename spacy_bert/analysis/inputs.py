@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import textwrap
+import tokenize
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -166,15 +166,19 @@ def _find_module(source: Path) -> Path:
 
 def _functions(file: Path) -> Iterator[str]:
     try:
-        text = file.read_text(encoding="utf8")
+        with tokenize.open(file) as stream:  # as Python reads it: byte order mark, coding line
+            text = stream.read()
         tree = ast.parse(text)
     except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
         raise ValueError(f"{file}: cannot be read as Python ({error})") from None
-    lines = text.splitlines(keepends=True)
+    lines = text.split("\n")  # what `splitlines` takes for a border besides, Python does not
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-            yield textwrap.dedent("".join(lines[first - 1 : node.end_lineno]))
+            own = lines[first - 1 : node.end_lineno]
+            indent = own[0][: len(own[0]) - len(own[0].lstrip())]
+            # Inside a string or brackets a line may stand further to the left.
+            yield "\n".join(line.removeprefix(indent) for line in own) + "\n"
 
 
 def _read_spacy(nlp: Language, file: Path) -> Iterator[Doc]:

@@ -63,14 +63,19 @@ def read_pairs(file: Path) -> Iterator[MinimalPair]:
     """
     with open_text(file) as lines:
         for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
                 if "sentence_good" in row:
-                    yield MinimalPair(row["sentence_good"], row["sentence_bad"], row["UID"])
+                    sentences, kind = [row["sentence_good"], row["sentence_bad"]], row["UID"]
                 else:
-                    good, *wrong = row["sentences"]
-                    for bad in wrong:
-                        yield MinimalPair(good, bad, row["construction"])
+                    sentences, kind = row["sentences"], row["construction"]
+                if not all(isinstance(text, str) for text in (*sentences, kind)):
+                    raise TypeError("each must be a text")
+                good, *wrong = sentences
+                for bad in wrong:
+                    yield MinimalPair(good, bad, kind)
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"{file}, line {number}: expected sentence_good, sentence_bad and UID, or "

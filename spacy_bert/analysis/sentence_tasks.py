@@ -114,13 +114,15 @@ def bigram_shift(docs: Iterable[Doc], generator: random.Random) -> Iterator[Sent
 
 
 def tense(docs: Iterable[Doc], generator: random.Random) -> Iterator[SentenceTarget]:
-    """Tense: present or past, of the main verb (`Tense` of the root's or its auxiliary's morph)."""
+    """Tense: present or past, of the finite verb: the root or its auxiliary (by their morph)."""
     for doc in docs:
         root = _root(doc)
         carriers = [root, *(child for child in root.children if child.dep_.startswith("aux"))]
-        found = [value for token in carriers for value in token.morph.get("Tense", [])]
-        if found and set(found) <= {"Pres", "Past"}:
-            yield SentenceTarget(doc, found[-1])
+        # Participles have a tense too, which is not the sentence's ("has been").
+        finite = [one for one in carriers if "Fin" in (one.morph.get("VerbForm", []) or ["Fin"])]
+        found = {value for token in finite for value in token.morph.get("Tense", [])}
+        if len(found) == 1 and found <= {"Pres", "Past"}:
+            yield SentenceTarget(doc, found.pop())
 
 
 def subject_number(docs: Iterable[Doc], generator: random.Random) -> Iterator[SentenceTarget]:

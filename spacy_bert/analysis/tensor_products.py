@@ -92,16 +92,17 @@ class TensorProducts(nn.Module):
     """Sum over the words of filler (x) role, then a linear map.
 
     Args:
-        fillers: How many words there are.
-        roles: How many roles.
+        fillers: How many words there are, with 0 for those that are not known: they add nothing.
+        roles: How many roles, likewise.
         filler_width: Of the vectors of fillers.
         outputs: Width of the vectors to be approximated.
     """
 
     def __init__(self, *, fillers: int, roles: int, filler_width: int, outputs: int) -> None:
         super().__init__()
-        self.fillers = nn.Embedding(fillers, filler_width)
-        self.roles = nn.Embedding(roles, ROLE_WIDTH)
+        # A vector that is never trained would be noise in all that is measured.
+        self.fillers = nn.Embedding(fillers, filler_width, padding_idx=0)
+        self.roles = nn.Embedding(roles, ROLE_WIDTH, padding_idx=0)
         self.output = nn.Linear(filler_width * ROLE_WIDTH, outputs)
 
     def forward(self, fillers: Tensor, roles: Tensor, sentence: Tensor, count: int) -> Tensor:

@@ -222,7 +222,8 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
 
 
 def _encoder(config: BertConfig, source: Path, tensors: dict[str, Tensor]) -> BertModel:
-    model = BertModel(config, pooler="bert.pooler.dense.weight" in tensors)
+    # In fp32, whatever torch has been told to make tensors of.
+    model = BertModel(config, pooler="bert.pooler.dense.weight" in tensors).float()
     _fill(model, tensors, prefix="bert.", source=source)
     return model
 
@@ -232,7 +233,7 @@ def _pretraining(
 ) -> tuple[BertForPreTraining, list[str]]:
     """The network and the names of its parts that the checkpoint lacks."""
     _refuse_untied_decoder(tensors, source)
-    model = BertForPreTraining(config)
+    model = BertForPreTraining(config).float()
     fresh = []
     for part, module in (
         ("bert.pooler.", model.bert.pooler),

@@ -268,7 +268,7 @@ def stitch(
             load_pipeline(front),
             read_examples(look.nlp, train, limit=limit),
             read_examples(look.nlp, dev, limit=limit),
-            [int(layer) for layer in layers.split(",")] if layers else None,
+            _numbers(layers) if layers else None,
             one=front,
             other=model,
             recipe=StitchRecipe(steps=steps, warmup=min(200, steps // 10)),
@@ -303,3 +303,10 @@ def geometry(
         what = f"{points:,} tokens at most" + (f", label {label}" if label else "")
         look = replace(look, source=f"{look.source} ({what})")
         look_at_geometry(look, docs, label=labels, points=points)
+
+
+def _numbers(layers: str) -> list[int]:
+    try:
+        return [int(layer) for layer in layers.split(",")]
+    except ValueError:
+        raise ValueError(f"--layers must be numbers with commas, got {layers!r}") from None

@@ -25,8 +25,8 @@ Questions = Annotated[Path, typer.Argument(help="Questions with answers: .json (
 Component = Annotated[
     str | None, typer.Option(help="The component that is meant, if there are several.")
 ]
-Limit = Annotated[int | None, typer.Option(help="Docs at most, from the first.  [all]")]
-Few = Annotated[int, typer.Option(help="Docs at most, from the first.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Docs at most, from the first.  [all]")]
+Few = Annotated[int, typer.Option(min=1, help="Docs at most, from the first.")]
 Page = Annotated[Path | None, typer.Option("--report", help="HTML file to write.")]
 Gpu = Annotated[int, typer.Option(help="GPU; -1: CPU.")]
 

@@ -23,7 +23,9 @@ def train_tokenizer(
     output: Annotated[Path, typer.Argument(help="Directory to write the tokenizer to.")],
     vocab_size: Annotated[int, typer.Option(help="Pieces, special ones included.")] = 30_000,
     cased: Annotated[bool, typer.Option("--cased", help="Keep case and accents.")] = False,
-    min_frequency: Annotated[int, typer.Option(help="Least count of a pair to be merged.")] = 2,
+    min_frequency: Annotated[
+        int, typer.Option(min=0, help="Least count of a pair to be merged.")
+    ] = 2,
     field: FieldOption = "text",
     overwrite: Annotated[
         bool,

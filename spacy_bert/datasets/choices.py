@@ -116,7 +116,7 @@ def _make_doc(nlp: Language, question: Question, split: str) -> Doc:
 
 
 def _index(label: str, labels: Sequence[str]) -> int:
-    if label not in labels:
+    if label not in list(labels):  # in "0123" there is "12" too
         raise ValueError(f"label {label!r} is none of {', '.join(labels)}")
     return list(labels).index(label)
 

@@ -19,8 +19,9 @@ from typing import Any
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
+from spacy_bert.characters import is_whole, require_whole
 from spacy_bert.datasets.lines import numbered_lines, open_rows
-from spacy_bert.datasets.writing import BadRows, save_docs
+from spacy_bert.datasets.writing import BadRows, require_suffix, save_docs
 from spacy_bert.models.segments import SEPARATOR, join
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -134,8 +135,10 @@ def write_table(
         raise ValueError(f'--delimiter must be one character, or "tab", got {delimiter!r}')
     if dev is not None and dev.resolve() == output.resolve():
         raise ValueError(f"{dev}: --dev must be another file than that for training")
-    classes = _classes(source, columns, delimiter)
     outputs = [output] if dev is None else [output, dev]
+    for path in outputs:
+        require_suffix(path)
+    classes = _classes(source, columns, delimiter)
     counts = {path: Counts() for path in outputs}
     docbins = {path: DocBin(attrs=[], store_user_data=False) for path in outputs}
     chance = random.Random(SEED)
@@ -235,7 +238,7 @@ def _objects(source: Path, columns: Sequence[str]) -> Iterator[Row]:
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield Row(line=number, cells={}, problem=f"not JSON ({error})")
             continue
         if not isinstance(record, dict):
@@ -255,7 +258,8 @@ def _classes(source: Path, columns: Columns, delimiter: str | None) -> list[str]
     found: dict[str, None] = {}
     for row in read_rows(source, columns.all, delimiter):
         if columns.label is not None and row.problem is None:
-            found.update(dict.fromkeys(_split(row.cells.get(columns.label), columns.divider)))
+            labels = _split(row.cells.get(columns.label), columns.divider)
+            found.update(dict.fromkeys(filter(is_whole, labels)))
     return sorted(found)
 
 
@@ -301,6 +305,8 @@ def _make_doc(nlp: Language, row: Row, columns: Columns, classes: Sequence[str])
     if isinstance(cell, dict):
         raise ValueError(f"{columns.label} must be a class or a list of them, got an object")
     own = _split(cell, columns.divider)
+    for label in own:
+        require_whole(label, columns.label)
     several = columns.divider is not None or isinstance(cell, list)
     if not own and not several:
         raise ValueError(f"{columns.label} is empty")
@@ -311,6 +317,7 @@ def _make_doc(nlp: Language, row: Row, columns: Columns, classes: Sequence[str])
 def _text(column: str, cell: Any) -> str:
     if not isinstance(cell, str) or not cell.strip():
         raise ValueError(f"{column} must be a text, got {cell!r}")
+    require_whole(cell, column)
     if SEPARATOR in cell:
         raise ValueError(f"{column} holds U+001E, which marks the borders of segments")
     return cell
@@ -319,7 +326,7 @@ def _text(column: str, cell: Any) -> str:
 def _number(column: str, cell: Any) -> float:
     try:
         value = float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
         raise ValueError(f"{column} must be a number, got {cell!r}")

@@ -76,7 +76,7 @@ def write_docs(path: Path, docs: Iterable[Doc], *, only_words: bool = False) -> 
     Raises:
         ValueError: If there is none, or the name of the file is one that spaCy does not read.
     """
-    _require_suffix(path)
+    require_suffix(path)
     docbin = DocBin(attrs=[], store_user_data=False) if only_words else DocBin()
     for doc in docs:
         docbin.add(doc)
@@ -90,13 +90,18 @@ def save_docs(path: Path, docbin: DocBin) -> None:
     Raises:
         ValueError: If there is none, or the name of the file is one that spaCy does not read.
     """
-    _require_suffix(path)
+    require_suffix(path)
     if not len(docbin):
         raise ValueError(f"there is no Doc to write to {path}: the source has no usable row")
     with replacing(path) as temporary:
         docbin.to_disk(temporary)
 
 
-def _require_suffix(path: Path) -> None:
+def require_suffix(path: Path) -> None:
+    """Refuse a name that spaCy would not read.
+
+    Raises:
+        ValueError: Says how it must end.
+    """
     if path.suffix != ".spacy":
         raise ValueError(f"{path}: spaCy reads files whose names end in .spacy: give such a name")

@@ -81,7 +81,7 @@ def init_bilstm(
         "depth": model.attrs["depth"],
         "dropout": model.attrs["dropout"],
     }
-    _shim(model).place(build_module(config), config)
+    _shim(model).begin(config)
 
 
 def forward_bilstm(
@@ -106,7 +106,7 @@ def forward_bilstm(
     def backprop(gradients: list[Array]) -> list[Array]:
         gradient = ops.xp.concatenate([array for array in gradients if len(array)])
         share = shim.share(len(rows))
-        outputs.backward(share * xp2torch(gradient, device=outputs.device))
+        shim.backward(outputs, share * xp2torch(gradient, device=outputs.device))
         return ops.unflatten(torch2xp(cast(Tensor, inputs.grad) / share), sizes)
 
     return ops.unflatten(torch2xp(outputs.detach()), sizes), backprop

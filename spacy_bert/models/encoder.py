@@ -24,7 +24,7 @@ from spacy_bert.models.encoder_settings import EncoderSettings, EncoderSource, P
 from spacy_bert.models.intervention import Intervention
 from spacy_bert.models.layout import DocLayout, Slide, lay_out
 from spacy_bert.models.listeners import EncoderModel, private_config, split
-from spacy_bert.models.shim import Config, TorchShim
+from spacy_bert.models.shim import LOADING, Config, TorchShim
 from spacy_bert.wordpiece import WordPiece
 
 logger = logging.getLogger("spacy_bert")
@@ -58,13 +58,14 @@ class EncoderShim(TorchShim):
     def wordpiece(self) -> WordPiece:
         """The vocabulary."""
         if self._wordpiece is None:
-            self.load()
+            self.module  # noqa: B018 - is loaded with it
         assert self._wordpiece is not None
         return self._wordpiece
 
     def load(self) -> None:
         """Read the source; what `from_bytes` has filled in is never overwritten."""
-        self.take(*self.source.load())
+        network, wordpiece = self.source.load()
+        self.take(network.float(), wordpiece)
 
     def take(self, network: BertModel, wordpiece: WordPiece) -> None:
         """Take a network and its vocabulary."""
@@ -77,9 +78,9 @@ class EncoderShim(TorchShim):
 
     def place(self, module: nn.Module, config: Config) -> None:
         """Take a network and the configuration that describes it and its vocabulary."""
-        super().place(module, config)
         self._changes, self._lowered = Changes(), None
         self._wordpiece = WordPiece.from_str(config["tokenizer"])
+        super().place(module, config)  # last: who sees the network finds the vocabulary too
         self.settings.layout(positions=self.network.config.max_position_embeddings)
         self._freeze()
 
@@ -94,12 +95,14 @@ class EncoderShim(TorchShim):
         """The network for predictions, in `precision`, without gradients."""
         with super().predicting() as module:
             assert isinstance(module, BertModel)
-            if self._told != self.precision:
-                self._tell()
-                self._lowered = None
-            if self._changes.seen(module) or self._lowered is None:
-                self._lowered = self._lower(module)
-            yield self._lowered
+            with LOADING:
+                if self._told != self.precision:
+                    self._tell()
+                    self._lowered = None
+                if self._changes.seen(module) or self._lowered is None:
+                    self._lowered = self._lower(module)
+                network = self._lowered
+            yield network
 
     def _lower(self, network: BertModel) -> BertModel:
         """Made when it is first needed, and again when weights have changed."""
@@ -125,6 +128,10 @@ class EncoderShim(TorchShim):
         self._lowered = None
         with super().training(again=again) as module:
             yield module
+
+    def forget_copies(self) -> None:
+        """The copy for predictions is made again when it is needed."""
+        self._lowered = None
 
     def to_device(self, device_type: str, device_id: int) -> None:
         """Move the network; the copy for predictions is made again where it is then."""
@@ -352,21 +359,16 @@ def encode_for_update(
         share = shim.share(docs)
         gradients = chunks.arrange(share * gradient.to(device))
         if not several:
-            _backward(outputs[0], gradients[0])
+            shim.backward(outputs[0], gradients[0])
             return
         rng = torch.random.fork_rng([device] if device.type == "cuda" else [])
         with shim.training(again=True), rng:
             shim.network.set_dropout(dropout)
             for batch, state, chunk in zip(chunks.batches, states, gradients, strict=True):
                 _set_random_state(device, state)
-                _backward(run(batch), chunk)
+                shim.backward(run(batch), chunk)
 
     return chunks.restore(output.detach() for output in outputs), backprop
-
-
-def _backward(output: Tensor, gradient: Tensor) -> None:
-    if output.requires_grad:  # not if all layers are frozen
-        output.backward(gradient)
 
 
 def _random_state(device: torch.device) -> Tensor:

@@ -145,7 +145,7 @@ def init_head(
         "labels": model.get_dim("nO"),
         "pooler": model.attrs["pooler"],
     }
-    head_shim(model).place(build_module(config), config)
+    head_shim(model).begin(config)
 
 
 def head_shim(model: Model[Any, Any]) -> TorchShim:
@@ -175,7 +175,7 @@ def forward_head(
         if not len(vectors):
             return vectors
         share = shim.share(len(vectors))
-        outputs.backward(share * xp2torch(gradient, device=outputs.device))
+        shim.backward(outputs, share * xp2torch(gradient, device=outputs.device))
         return torch2xp(cast(Tensor, inputs.grad) / share)
 
     return torch2xp(outputs.detach()), backprop
@@ -186,19 +186,24 @@ def _no_gradient(gradient: Array) -> Array:
 
 
 def resize_labels(model: Model[list[Doc], Any], labels: int) -> Model[list[Doc], Any]:
-    """Make room for more labels; what was learned of the others stays."""
+    """Make room for more labels; what was learned of the others stays.
+
+    A new one begins as unlikely as the least likely of them, so that it takes nothing from them.
+    """
     shim = head_shim(model)
     if not shim.is_loaded:
         return model
-    config = {**shim.cfg, "labels": labels}
-    resized = build_module(config)
+    shim.settle()
     old = cast(Head, shim.module)
+    known = old.output.out_features
+    shim.begin({**shim.cfg, "labels": labels})
+    resized = cast(Head, shim.module)
     with torch.no_grad():
         if resized.pooler is not None and old.pooler is not None:
             resized.pooler.load_state_dict(old.pooler.state_dict())
-        resized.output.weight[: old.output.out_features] = old.output.weight
-        resized.output.bias[: old.output.out_features] = old.output.bias
-    shim.place(resized, config)
+        resized.output.weight[:known] = old.output.weight
+        resized.output.bias[:known] = old.output.bias
+        resized.output.bias[known:] = old.output.bias.min()
     for node in (model.get_ref("head"), model.layers[-1], model):
         if node.has_dim("nO"):
             node.set_dim("nO", labels, force=True)

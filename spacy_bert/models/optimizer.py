@@ -94,7 +94,14 @@ class AdamW(Optimizer):
         """For pickle: the settings; a copied module has other parameters, whose moments are 0."""
         if self._handed_in:
             self.step_schedules()
-        return {**self.__dict__, "_known": set(), "_torch": None}
+        slots = (name for name in Optimizer.__slots__ if hasattr(self, name))
+        settings = {name: getattr(self, name) for name in slots}
+        return {**settings, **self.__dict__, "_known": set(), "_torch": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the settings, which thinc keeps in slots."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def _step(self) -> None:
         shims = list(self._handed_in.values())

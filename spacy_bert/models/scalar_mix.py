@@ -69,7 +69,7 @@ def init_mix(model: MixModel, X: list[Array] | None = None, Y: object = None) ->
     if X and not model.has_dim("nL"):
         model.set_dim("nL", X[0].shape[1])
     config = {"layers": model.get_dim("nL")}
-    mix_shim(model).place(build_module(config), config)
+    mix_shim(model).begin(config)
 
 
 def mix_shim(model: MixModel) -> TorchShim:
@@ -109,7 +109,7 @@ def forward_mix(
     def backprop(gradients: list[Array]) -> list[Array]:
         gradient = ops.xp.concatenate(gradients)
         share = shim.share(len(rows))
-        outputs.backward(share * xp2torch(gradient, device=outputs.device))
+        shim.backward(outputs, share * xp2torch(gradient, device=outputs.device))
         # Not ops.unflatten: its rows are flat.
         d_rows: Array = torch2xp(cast(Tensor, inputs.grad) / share)
         ends = ops.to_numpy(sizes).cumsum()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -32,6 +33,9 @@ Config = dict[str, Any]
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
+# Several threads may ask for a module that has not been built yet.
+LOADING = threading.RLock()
+
 
 class LateGradient(Protocol):
     """A gradient that others still add to, as the listeners of a shared encoder do."""
@@ -42,6 +46,9 @@ class LateGradient(Protocol):
 
     def backpropagate(self) -> None:
         """Run the backward pass with what has been added."""
+
+    def forget(self) -> None:
+        """Wait for nobody any longer."""
 
 
 class TorchShim(Shim):
@@ -57,6 +64,7 @@ class TorchShim(Shim):
         self._build = build
         self._handed_to: AdamW | None = None
         self._late: LateGradient | None = None
+        self._asking: Optimizer | None = None
         self._first_size = 0
         self._shares = 0.0
 
@@ -68,7 +76,9 @@ class TorchShim(Shim):
             ValueError: if there is nothing to build it from.
         """
         if self._model is None:
-            self.load()
+            with LOADING, torch.inference_mode(False):
+                if self._model is None:  # another thread may have been first
+                    self.load()
         module: nn.Module = self._model
         return module
 
@@ -81,7 +91,14 @@ class TorchShim(Shim):
         """Build the module from the configuration."""
         if not self.cfg:
             raise ValueError("The component is not initialized: call nlp.initialize() first")
-        self.place(self._build(self.cfg), self.cfg)
+        self.begin(self.cfg)
+
+    def begin(self, config: Config) -> None:
+        """Build the module anew, with fresh weights."""
+        # What is made in inference mode, in which a program may run as a whole, stays of that kind;
+        # and it is in fp32, whatever torch has been told to make tensors of.
+        with torch.inference_mode(False):
+            self.place(self._build(config).float(), config)
 
     def place(self, module: nn.Module, config: Config) -> None:
         """Take a module as it is, and the configuration that describes it."""
@@ -99,7 +116,7 @@ class TorchShim(Shim):
         # An annotating component predicts before the listeners answer: the update is under way.
         if self._late is None or self._late.has_begun:
             self.settle()
-        with torch.inference_mode():
+        with torch.inference_mode(), self._without_autocast():
             if self.module.training:  # to go through all modules takes longer than a head does
                 self.module.eval()
             yield self.module
@@ -114,9 +131,23 @@ class TorchShim(Shim):
         if not again:
             self.settle()
         try:
-            yield self.module.train()
+            with self._without_autocast():
+                yield self.module.train()
         finally:
             self.module.eval()
+
+    def backward(self, outputs: Tensor, gradient: Tensor) -> None:
+        """Run the backward pass of what the module gave; there is none if nothing is trained."""
+        if outputs.requires_grad:
+            with self._without_autocast():
+                outputs.backward(gradient)
+
+    def _without_autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Switches off an autocast around the pipeline: the precision is the config's matter."""
+        kind = self.device.type
+        if torch.is_autocast_enabled(kind):
+            return torch.autocast(kind, enabled=False)
+        return contextlib.nullcontext()
 
     @contextlib.contextmanager
     def unlearning(self) -> Iterator[None]:
@@ -141,6 +172,12 @@ class TorchShim(Shim):
         It may stay unfinished: a frozen component listens, but does not answer. None: it is done.
         """
         self._late = gradient
+
+    def finish_late_update(self) -> None:
+        """Take the step that an optimizer asked for before the late gradient was there."""
+        if self._asking is not None:
+            optimizer, self._asking = self._asking, None
+            self.finish_update(optimizer)
 
     @property
     def is_awaiting(self) -> bool:
@@ -180,6 +217,9 @@ class TorchShim(Shim):
         """How many layers lie above a parameter, for layer-wise decay of the learning rate."""
         return 0
 
+    def forget_copies(self) -> None:
+        """The weights have changed without torch counting it: what was made of them is old."""
+
     def finish_update(self, optimizer: Optimizer) -> None:
         """Hand the gradients in to our AdamW, or step with any thinc optimizer."""
         from spacy_bert.models.optimizer import AdamW
@@ -188,14 +228,22 @@ class TorchShim(Shim):
             optimizer.hand_in(self)
             self._handed_to = optimizer
             return
+        if self._late is not None and not self._late.has_begun:
+            # A bare `nlp.update` asks before the listeners have answered. What a step changed now,
+            # their backward pass would still need.
+            self._asking = optimizer
+            return
         with_gradient = set(self.average_gradients())
         for name, parameter in self.module.named_parameters():
             if parameter not in with_gradient:
                 continue
             arrays = torch2xp(parameter.data), torch2xp(cast(Tensor, parameter.grad))
             weights, _ = optimizer((self.id, name), *cast(tuple[Any, Any], arrays))
+            # Under the stock `transformer` a backward pass may still come, which torch would refuse
+            # after a change that it counts.
             parameter.data.copy_(xp2torch(weights, device=parameter.device))
             parameter.grad = None
+        self.forget_copies()
 
     @contextlib.contextmanager
     def use_params(self, params: dict[tuple[int, str], Any]) -> Iterator[None]:
@@ -241,11 +289,11 @@ class TorchShim(Shim):
                 f"The saved weights are damaged or not spacy_bert's ({error})"
             ) from None
         # Shapes come from the bytes, values too: initial weights would be drawn for nothing.
-        with torch.device("meta"):
-            module = self._build(config)
-        module.to_empty(device="cpu")
-        module.load_state_dict(state)
-        self.place(module, config)
+        with torch.inference_mode(False):
+            with torch.device("meta"):
+                module = self._build(config)
+            module.to_empty(device="cpu").float().load_state_dict(state)
+            self.place(module, config)
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TorchShim:
@@ -279,6 +327,8 @@ class TorchShim(Shim):
         Whoever reads weights past `predicting` and `training` calls this first.
         """
         self.finish_late_gradient()
-        self._late = None
+        if self._late is not None:
+            self._late.forget()
+            self._late = self._asking = None
         if self._handed_to is not None and self._handed_to.settle(self):
             self._handed_to = None

@@ -138,8 +138,14 @@ class Bert(Transformer):  # type: ignore[misc]
             backprop(gradient)
             if sgd is not None:
                 self.model.finish_update(sgd)
+            shim.finish_late_update()
 
-        gradient = SharedGradient(outputs, finish, listeners=len(self.listeners))
+        def forget() -> None:
+            # Those that do not answer would keep the batch, and take the next one's for it.
+            for listener in self.listeners:
+                listener.receive(None, None, None)
+
+        gradient = SharedGradient(outputs, finish, forget, listeners=len(self.listeners))
         shim.expect(gradient)
         batch_id = TransformerListener.get_batch_id(docs)
         for listener in self.listeners:
@@ -168,6 +174,7 @@ class SharedGradient:
     Args:
         outputs: what the listeners read.
         finish: takes the packed sum, when all listeners have answered or the optimizer steps.
+        forget: lets go what the listeners keep, then or when the next update begins.
         listeners: how many there are.
     """
 
@@ -175,11 +182,13 @@ class SharedGradient:
         self,
         outputs: FullTransformerBatch,
         finish: Callable[[FullTransformerBatch], None],
+        forget: Callable[[], None],
         *,
         listeners: int,
     ) -> None:
         self._outputs = outputs
         self._finish = finish
+        self._forget = forget
         self._awaited = listeners
         self._sum: list[list[Any]] = []
 
@@ -209,3 +218,8 @@ class SharedGradient:
         """Run the encoder's backward pass with the sum so far."""
         gradients, self._sum = self._sum, []
         self._finish(self._outputs.unsplit_by_doc(gradients))
+        self.forget()
+
+    def forget(self) -> None:
+        """Wait for nobody any longer."""
+        self._forget()

@@ -9,11 +9,14 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy_transformers import Transformer
 from spacy_transformers.layers import TransformerListener
+from spacy_transformers.pipeline_component import install_extensions
 from thinc.api import Model
 
 from spacy_bert.models.batch import PackedTransformerData
 from spacy_bert.models.encoder import EncoderShim
 from spacy_bert.models.heads import Head, head_shim
+
+install_extensions()  # without an encoder in the pipeline nobody else does
 
 
 def find_encoder(name: str, model: Model[Any, Any], nlp: Language) -> EncoderShim | None:

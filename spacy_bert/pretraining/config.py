@@ -136,6 +136,8 @@ class TrainingSettings:
         for name in ("seed", "threads", "weight_decay", "save_every", "peak_tflops"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be below 2 to the power of 63, got {self.seed}")
         if self.workers < -1:
             raise ValueError(f"workers must be -1 or more, got {self.workers}")
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
 
+from spacy_bert.characters import require_whole
 from spacy_bert.pretraining.shards import sha256
 
 Document = list[str]
@@ -267,7 +268,7 @@ def _read_json_lines(file: Path, field: str) -> Iterator[str]:
             where = f"{file}, line {number}"
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{where}: not JSON ({error})") from None
             yield _field_of(record, field, where)
 
@@ -280,10 +281,11 @@ def _field_of(record: Any, field: str, where: str) -> str:
         raise ValueError(f"{where}: has no field {field!r}; its fields: {there}")
     value = record[field]
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
-        return "\n".join(value)
+        value = "\n".join(value)
     if not isinstance(value, str):
         raise ValueError(
             f"{where}: field {field!r} is neither a text nor a list of texts but "
             f"{type(value).__name__}"
         )
+    require_whole(value, f"{where}: field {field!r}")
     return value

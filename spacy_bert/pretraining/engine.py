@@ -46,6 +46,7 @@ CONFIG_FILE = "config.cfg"
 LOG_FILE = "log.jsonl"
 METRICS_FILE = "metrics.json"
 LAST, BEST = "model-last", "model-best"
+SEEDS = 2**63  # that torch takes
 
 
 def pretrain(
@@ -99,7 +100,7 @@ def _pretrain(
         run.progress = restore(checkpoints[-1], run.model, run.optimizer, run.decisive)
         run.notes = [f"going on from step {run.progress.step:,}"]
     elif process.is_main:
-        _clear(output, overwrite=overwrite or resume)
+        _clear(output, config, overwrite=overwrite, resume=resume)
     process.wait()
     if process.is_main:
         with replacing(output / CONFIG_FILE) as temporary:
@@ -241,7 +242,7 @@ class Run:
             batch = next(batches)
             # Dropout is a function of step and batch, whichever process has it.
             index = number * self.process.world_size + self.process.rank
-            torch.manual_seed((self.settings.seed * 1_000_003 + step) * 1_000_003 + index)
+            torch.manual_seed(((self.settings.seed * 1_000_003 + step) * 1_000_003 + index) % SEEDS)
             if isinstance(self.trained, DistributedDataParallel):
                 # Gradients are exchanged after the last batch alone.
                 self.trained.require_backward_grad_sync = number == share - 1
@@ -348,13 +349,27 @@ def _prepare(model: BertForPreTraining, config: PretrainConfig, process: Process
     return model
 
 
-def _clear(output: Path, *, overwrite: bool) -> None:
-    """Make sure that old results never stand beside new ones."""
+def _clear(output: Path, config: PretrainConfig, *, overwrite: bool, resume: bool) -> None:
+    """Make sure that old results never stand beside new ones, and that nothing else is lost."""
     if (output / MANIFEST_FILE).exists():
         raise ValueError(f"{output}: holds shards; name another directory for the run")
     old = [output / name for name in (LOG_FILE, METRICS_FILE, LAST, BEST, FOLDER)]
     old = [path for path in old if path.exists()]
-    if old and not overwrite:
+    own = output / CONFIG_FILE
+    if own.exists() and not (output / LOG_FILE).exists() and own.read_text("utf8") != config.text:
+        raise ValueError(f"{own}: is of no earlier run; name another directory for this one")
+    if resume and _has_learned(output):
+        raise ValueError(
+            f"{output}: holds what an earlier run has learned, but no checkpoint to go on from; "
+            "name another directory, or pass --overwrite to delete it"
+        )
+    start = config.checkpoint
+    if start is not None and any(start.resolve().is_relative_to(path.resolve()) for path in old):
+        raise ValueError(
+            f"[model] checkpoint {start} would be deleted with the earlier run in {output}; "
+            "name another directory"
+        )
+    if old and not (overwrite or resume):
         names = ", ".join(path.name for path in old)
         raise ValueError(
             f"{output}: holds an earlier run ({names}); name another directory, or pass --resume "
@@ -365,3 +380,15 @@ def _clear(output: Path, *, overwrite: bool) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def _has_learned(output: Path) -> bool:
+    """Whether results stand there that a run has come to: more than it was begun with."""
+    if (output / METRICS_FILE).exists():
+        return True
+    if not any((output / name).exists() for name in (LAST, BEST)):
+        return False
+    if not (output / LOG_FILE).exists():  # nobody knows what it is
+        return True
+    with (output / LOG_FILE).open(encoding="utf8") as lines:
+        return any('"dev_mlm"' in line and json.loads(line)["step"] > 0 for line in lines)

@@ -151,3 +151,17 @@ def test_masking_options_that_cannot_work(
     one = task("exclusive", checkpoint)
     with pytest.raises(ValueError, match=message):
         masking_loop(one.nlp, one.examples, **options)
+
+
+def test_a_score_of_which_no_share_can_be_kept(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = task("regression", checkpoint)
+    with pytest.raises(ValueError, match=r"cats_mse is .* that rises as the pipeline gets better"):
+        masking_loop(values.nlp, values.examples, metric="cats_mse")
+    one = task("exclusive", checkpoint)
+    for score in (0.0, -0.2):
+        with monkeypatch.context() as patched:
+            scripted(patched, [score])
+            with pytest.raises(ValueError, match=f"x is {score:.4g}: a share of it"):
+                masking_loop(one.nlp, one.examples)

@@ -133,3 +133,23 @@ def test_functions_of_python_files(tmp_path: Path) -> None:
     (folder / "b.py").write_text("def (:\n")
     with pytest.raises(ValueError, match=r"b\.py: cannot be read as Python"):
         read_functions([folder])
+
+
+def test_functions_stand_where_python_sees_them(tmp_path: Path) -> None:
+    file = tmp_path / "odd.py"
+    inside = 'def g(y):\n    s = """a\nb"""\n    return s\n'
+    file.write_text(
+        "x = 1\n\x0c\n" + inside + "class A:\n" + "    " + inside.replace("\n    ", "\n        ")
+    )
+    first, second = read_functions([file])
+    assert first == inside
+    assert second == 'def g(y):\n    s = """a\nb"""\n    return s\n'
+    for encoded, name in (
+        (("\ufeff" + inside).encode(), "bom"),
+        (
+            ("# -*- coding: latin-1 -*-\n" + inside.replace("a", "\xe4")).encode("latin-1"),
+            "latin",
+        ),
+    ):
+        (tmp_path / f"{name}.py").write_bytes(encoded)
+        assert len(read_functions([tmp_path / f"{name}.py"])) == 1

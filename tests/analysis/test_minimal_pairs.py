@@ -74,14 +74,16 @@ def test_files(tmp_path: Path) -> None:
     other = {"construction": "long", "case": "sing", "sentences": ["A", "B", "C"]}
     file = tmp_path / "pairs.jsonl.gz"
     with gzip.open(file, "wt", encoding="utf8") as stream:
-        stream.write(json.dumps(blimp) + "\n" + json.dumps(other) + "\n")
+        stream.write(json.dumps(blimp) + "\n\n" + json.dumps(other) + "\n \n")
     assert list(read_pairs(file)) == [
         MinimalPair("A", "B", "kind"),
         MinimalPair("A", "B", "long"),
         MinimalPair("A", "C", "long"),
     ]
     plain = tmp_path / "pairs.jsonl"
-    for line in ('{"sentence_good": "A"}', "[]", "{", '{"sentences": [], "construction": "x"}'):
+    numbers = '{"sentence_good": 1, "sentence_bad": "B", "UID": "x"}'
+    empty = '{"sentences": [], "construction": "x"}'
+    for line in ('{"sentence_good": "A"}', "[]", "{", empty, numbers):
         plain.write_text(json.dumps(blimp) + "\n" + line + "\n", encoding="utf8")
         with pytest.raises(ValueError, match=r"pairs\.jsonl, line 2: expected sentence_good"):
             list(read_pairs(plain))

@@ -66,6 +66,22 @@ CLAUSES = parsed(
 DOCS = [DOGS, CLAUSES] * 30
 
 
+ATTACKED = parsed(
+    "He has been attacked .",
+    [3, 3, 3, 3, 3],
+    "nsubj:pass aux aux:pass ROOT punct",
+    "PRON AUX AUX VERB PUNCT",
+    {1: "Tense=Pres|VerbForm=Fin", 2: "Tense=Past|VerbForm=Part", 3: "Tense=Past|VerbForm=Part"},
+)
+DOWNLOADED = parsed(
+    "It may be downloaded .",
+    [3, 3, 3, 3, 3],
+    "nsubj:pass aux aux:pass ROOT punct",
+    "PRON AUX AUX VERB PUNCT",
+    {1: "VerbForm=Fin", 2: "VerbForm=Inf", 3: "Tense=Past|VerbForm=Part"},
+)
+
+
 def only(targets: object) -> SentenceTarget:
     (target,) = list(targets)  # type: ignore[call-overload]
     return target
@@ -79,6 +95,8 @@ def test_rules_by_hand() -> None:
     assert only(top_frame([DOGS], rng)).label == "nsubj VERB obj"
     assert only(tense([DOGS], rng)).label == "Past"
     assert only(tense([CLAUSES], rng)).label == "Pres"
+    assert only(tense([ATTACKED], rng)).label == "Pres"
+    assert not list(tense([DOWNLOADED], rng))
     assert only(subject_number([DOGS], rng)).label == "Plur"
     assert only(object_number([DOGS], rng)).label == "Sing"
     assert not list(object_number([CLAUSES], rng))

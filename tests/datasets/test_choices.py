@@ -148,6 +148,7 @@ def swag(row: list[str]) -> str:
     [
         ("swag", "train.csv", swag(SWAG_ROW), r"line 3: 11 columns instead of 12 \(, video-id"),
         ("swag", "train.csv", swag([*SWAG_ROW, "4"]), "line 3: label '4' is none of 0, 1, 2, 3"),
+        ("swag", "train.csv", swag([*SWAG_ROW, "12"]), "line 3: label '12' is none of 0, 1, 2, 3"),
         (
             "swag",
             "train.csv",

@@ -133,6 +133,9 @@ def test_texts_may_be_long(tmp_path: Path) -> None:
         ("a.tsv", ["t\tl", "\tx"], "line 2: t must be a text, got ''"),
         ("a.jsonl", ['{"t": 7, "l": "x"}'], "line 1: t must be a text, got 7"),
         ("a.tsv", ["t\tl", "a\x1eb\tx"], r"line 2: t holds U\+001E"),
+        ("a.jsonl", ['{"t": "a \\ud83d", "l": "x"}'], r"line 1: t holds U\+D83D, half of a char"),
+        ("a.jsonl", ['{"t": "a", "l": "\\ud83d"}'], r"line 1: l holds U\+D83D, half of a char"),
+        ("a.jsonl", ['{"t": "a", "l": ' + "[" * 100_000], "line 1: not JSON"),
     ],
 )
 def test_malformed_rows_are_fatal_or_skipped(
@@ -201,3 +204,22 @@ def test_the_command(tmp_path: Path) -> None:
         assert failed.exit_code == 1
         assert message in failed.stderr
         assert len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_a_number_without_bounds(tmp_path: Path) -> None:
+    table = write(tmp_path / "a.jsonl", f'{{"t": "A", "v": 1{"0" * 400}}}')
+    columns = Columns(texts=["t"], values=["v"])
+    with pytest.raises(ValueError, match="line 1: v must be a number, got 1000"):
+        write_table(table, tmp_path / "a.spacy", NLP, BadRows(), columns=columns)
+
+
+def test_names_are_looked_at_before_anything_is_written(tmp_path: Path) -> None:
+    table = write(tmp_path / "a.csv", "t,l", *(f"text {i},x" for i in range(20)))
+    output = tmp_path / "a.spacy"
+    output.write_bytes(b"as it was")
+    columns = Columns(texts=["t"], label="l")
+    with pytest.raises(ValueError, match=r"dev\.txt: spaCy reads files whose names end in"):
+        write_table(
+            table, output, NLP, BadRows(), columns=columns, dev=tmp_path / "dev.txt", dev_share=0.5
+        )
+    assert output.read_bytes() == b"as it was"

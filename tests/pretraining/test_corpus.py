@@ -82,6 +82,11 @@ def test_json_lines_and_compressed_files(tmp_path):
         ("{", r"bad\.jsonl, line 2: not JSON"),
         ("[]", r"bad\.jsonl, line 2: not an object but list"),
         ('{"body": "x"}', r"bad\.jsonl, line 2: has no field 'text'; its fields: body"),
+        (
+            '{"text": "a \\ud83d"}',
+            r"bad\.jsonl, line 2: field 'text' holds U\+D83D, half of a char",
+        ),
+        ('{"text": ' + "[" * 100_000, r"bad\.jsonl, line 2: not JSON"),
         ('{"text": 3}', r"bad\.jsonl, line 2: field 'text' is neither a text nor a list .* int"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -223,3 +224,48 @@ def test_training_does_without_scikit_learn(config, tmp_path, monkeypatch):
     monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
     one_step = replace(config, training=replace(config.training, steps=1))
     assert pretrain(one_step, tmp_path)["nsp_baselines"] == {}
+
+
+def test_resume_never_deletes_what_was_learned(config, tmp_path):
+    pretrain(config, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    before = weights(tmp_path)
+    for name in ("metrics.json", "log.jsonl"):
+        with pytest.raises(ValueError, match="no checkpoint to go on from; name another directory"):
+            pretrain(config, tmp_path, resume=True)
+        (tmp_path / name).unlink()  # nor what nobody knows anything about
+    (tmp_path / "config.cfg").unlink()
+    with pytest.raises(ValueError, match="no checkpoint to go on from"):
+        pretrain(config, tmp_path, resume=True)
+    for name, tensor in weights(tmp_path).items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_a_config_of_something_else_is_left_alone(config, tmp_path):
+    other = tmp_path / "config.cfg"
+    other.write_text("[nlp]\nlang = 'en'\n")
+    for options in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(ValueError, match=r"config\.cfg: is of no earlier run"):
+            pretrain(config, tmp_path, **options)
+    assert other.read_text() == "[nlp]\nlang = 'en'\n"
+    other.write_text(config.text)  # as a run leaves it that ends at once
+    one_step = replace(config, training=replace(config.training, steps=1))
+    pretrain(one_step, tmp_path)
+
+
+def test_a_run_does_not_delete_what_it_begins_with(short_run, config, config_file, tmp_path):
+    shutil.copytree(short_run[0], tmp_path / "run")
+    rest = config_file.read_text().split("[data]")[1]
+    start = tmp_path / "run" / "model-last"
+    (tmp_path / "more.cfg").write_text(f'[model]\ncheckpoint = "{start}"\n\n[data]{rest}')
+    more = PretrainConfig.load(tmp_path / "more.cfg")
+    with pytest.raises(ValueError, match="would be deleted with the earlier run"):
+        pretrain(more, tmp_path / "run", overwrite=True)
+    assert start.is_dir()
+
+
+def test_large_seeds(config, tmp_path):
+    seeded = replace(config.training, seed=20240101123456, steps=1)
+    pretrain(replace(config, training=seeded), tmp_path)
+    with pytest.raises(ValueError, match="seed must be below 2 to the power of 63"):
+        replace(config.training, seed=2**63)
