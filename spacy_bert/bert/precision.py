@@ -37,8 +37,8 @@ def lowered(network: BertModel, precision: Precision) -> BertModel:
     """A network for predictions alone, in another precision.
 
     Args:
-        network: stays as it is. What is not a matrix product of a layer, embeddings and LayerNorm,
-            is shared with it.
+        network: stays as it is. What is not a matrix product of a layer is shared with it (in int8
+            but for the LayerNorms before the feed-forward networks).
         precision: of the matrix products. In "fp32" they are the same up to rounding, by fused
             products on an x86 CPU (see `fused`); elsewhere that is the network itself.
 

@@ -8,6 +8,7 @@ others: the error of all-MiniLM-L6-v2 is four tenths smaller.
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import torch
@@ -33,20 +34,14 @@ class QuantizedLinear(ResidualProjection):
 
     Args:
         linear: is read.
-        reach: the largest magnitude of each input, (in,), to find outliers by; None for none.
-        overwrites: whether what comes in is needed by nobody else.
+        factors: what comes in has been multiplied with, (in,); None for ones.
     """
 
-    def __init__(
-        self, linear: nn.Linear, reach: Tensor | None = None, *, overwrites: bool = False
-    ) -> None:
+    def __init__(self, linear: nn.Linear, factors: Tensor | None = None) -> None:
         super().__init__()
         weight = linear.weight.detach().float()
-        self._outliers = None if reach is None else find_outliers(reach)
-        if self._outliers is not None:
-            inputs, factors = self._outliers
-            weight = weight.index_copy(1, inputs, weight[:, inputs] / factors)
-        self._overwrites = overwrites
+        if factors is not None:
+            weight = weight / factors
         scales = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
         zeros = torch.zeros(len(scales), dtype=torch.int64, device=weight.device)
         with warnings.catch_warnings():
@@ -61,11 +56,6 @@ class QuantizedLinear(ResidualProjection):
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows, in) fp32 -> (rows, out) fp32."""
-        if self._outliers is not None:
-            inputs, factors = self._outliers
-            smaller = x.index_select(1, inputs) * factors
-            replace = x.index_copy_ if self._overwrites else x.index_copy
-            x = replace(1, inputs, smaller)
         found: Tensor = torch.ops.quantized.linear_dynamic(x, self._packed, self._reduce_range)
         return found
 
@@ -75,22 +65,48 @@ class QuantizedLinear(ResidualProjection):
         return product.add_(residual)
 
 
-def find_outliers(reach: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The inputs that reach much farther than the others, and what to multiply them with.
+class QuantizedDown(QuantizedLinear):
+    """The second product of a feed-forward network, which makes its own outliers smaller.
+
+    Args:
+        linear: is read.
+        factors: to multiply what comes in with, (in,); it is overwritten, nobody else needs it.
+        residual_factors: what goes past has been multiplied with, (out,).
+    """
+
+    def __init__(self, linear: nn.Linear, factors: Tensor, residual_factors: Tensor) -> None:
+        super().__init__(linear, factors)
+        self._outliers = (factors < 1.0).nonzero().flatten()
+        self._factors = factors[self._outliers]
+        self._grow = 1.0 / residual_factors
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(rows, in) fp32 -> (rows, out) fp32."""
+        if len(self._outliers):
+            smaller = x.index_select(1, self._outliers).mul_(self._factors)
+            x.index_copy_(1, self._outliers, smaller)
+        return super().forward(x)
+
+    def add_to(self, residual: Tensor, x: Tensor, dropout: nn.Dropout) -> Tensor:
+        """(rows, out) and (rows, in) -> residual as it was + product."""
+        product: Tensor = self(x)
+        return product.addcmul_(residual, self._grow)
+
+
+def shrink_outliers(reach: Tensor) -> Tensor:
+    """What to multiply inputs with so that none reaches much farther than the others.
 
     Args:
         reach: the largest magnitude of each input, (in,).
 
     Returns:
-        Their indices and factors, (outliers,) each; None if there is none.
+        Factors, (in,); 1 but for a few.
     """
-    median = reach.median()
-    if not median > 0.0:  # most inputs are dead: no scale to go by
-        return None
-    farther = reach / (FAR * median)
-    far, inputs = farther.topk(min(OUTLIERS, len(farther)))
-    are = far > 1.0
-    return (inputs[are], far[are] ** -SHRINKING) if bool(are.any()) else None
+    factors, median = torch.ones_like(reach), reach.median()
+    if median > 0.0:  # else most inputs are dead: no scale to go by
+        far, inputs = (reach / (FAR * median)).topk(min(OUTLIERS, len(reach)))
+        factors[inputs] = far.clamp(min=1.0) ** -SHRINKING
+    return factors
 
 
 def quantize(network: BertModel) -> None:
@@ -107,9 +123,19 @@ def quantize(network: BertModel) -> None:
             attention.add_module("qkv", QuantizedLinear(attention.qkv))
             attention.add_module("output", QuantizedLinear(attention.output))
         up, down = feed_forward.up, feed_forward.down
-        feed_forward.add_module("up", QuantizedLinear(up, reach[up]))
+        before = shrink_outliers(reach[up])
+        layer.attention_norm = _multiplied(layer.attention_norm, before)
+        feed_forward.add_module("up", QuantizedLinear(up, before))
         feed_forward.activation = activation_in_place(network.config.hidden_act)
-        feed_forward.add_module("down", QuantizedLinear(down, reach[down], overwrites=True))
+        feed_forward.add_module("down", QuantizedDown(down, shrink_outliers(reach[down]), before))
+
+
+def _multiplied(norm: nn.LayerNorm, factors: Tensor) -> nn.LayerNorm:
+    """A LayerNorm whose outputs are multiplied with factors, at no cost."""
+    found = copy.deepcopy(norm).requires_grad_(False)
+    found.weight.mul_(factors)
+    found.bias.mul_(factors)
+    return found
 
 
 @torch.no_grad()

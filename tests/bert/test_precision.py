@@ -60,7 +60,9 @@ def test_only_matrix_products_of_layers_change(
     kind = HalfLinear if name == "bf16" else QuantizedLinear
     assert sum(isinstance(module, kind) for module in low.modules()) == 4 * len(network.layers)
     own = {id(parameter) for parameter in network.parameters()}
-    assert all(id(parameter) in own for parameter in low.parameters())  # shared, not copied
+    others = [parameter for parameter in low.parameters() if id(parameter) not in own]
+    # Shared, not copied: but for the norms that make outliers smaller.
+    assert len(others) == (2 * len(network.layers) if name == "int8" else 0)
     assert low.embeddings.piece.weight is network.embeddings.piece.weight
 
 

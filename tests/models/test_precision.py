@@ -142,7 +142,8 @@ def test_copies_and_pickles_have_their_own(low: Language) -> None:
         with other.predicting() as own, encoder_shim(model).predicting() as network:
             assert own is not network
             assert (
-                own.layers[0].attention_norm.weight is other.network.layers[0].attention_norm.weight
+                own.layers[0].feed_forward_norm.weight
+                is other.network.layers[0].feed_forward_norm.weight
             )
     np.testing.assert_array_equal(vectors(low), expected)
 
