@@ -193,7 +193,9 @@ def read_rows(source: Path, columns: Sequence[str], delimiter: str | None = None
 def _require_columns(source: Path, header: Sequence[str], columns: Sequence[str]) -> None:
     missing = [column for column in columns if column not in header]
     if missing:
-        named = f"its first line: {', '.join(header)}" if any(header) else "it is empty"
+        named = (
+            f"its first line: {', '.join(header)}" if any(header) else "it is empty, or begins so"
+        )
         other = any(mark in cell for cell in header for mark in ';\t|"')
         hint = "; if its cells are divided by something else, give --delimiter" if other else ""
         raise ValueError(f"{source} has no column {', '.join(missing)}; {named}{hint}")

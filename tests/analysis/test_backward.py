@@ -81,7 +81,7 @@ def test_loss_of_a_class_is_minus_its_likelihood(checkpoint: Path) -> None:
 def test_leaves_weights_gradients_and_rates_alone(checkpoint: Path) -> None:
     one = task("exclusive", checkpoint)
     nlp = copied(one.nlp)
-    nlp.update(one.examples[:4], sgd=None, drop=0.1)  # gradients wait for a step
+    nlp.update(one.examples[:4], sgd=False, drop=0.1)  # gradients wait for a step
     head = TaskHead.find(nlp)
     model, shim = head.pipe.model, head_shim(head.pipe.model)
     parameters = [*shim.module.parameters(), *head.shim.network.parameters()]
