@@ -145,8 +145,8 @@ def _feed_forward_reach(network: BertModel) -> dict[nn.Module, Tensor]:
     length = min(LENGTH, config.max_position_embeddings)
     half = SEQUENCES * length // 2
     generator = torch.Generator().manual_seed(0)
-    drawn = [
-        torch.randint(size, (half,), generator=generator)
+    drawn = [  # on the CPU, wherever torch has been told to make tensors
+        torch.randint(size, (half,), generator=generator, device="cpu")
         for size in (min(FIRST, config.vocab_size), config.vocab_size)
     ]
     # Each sequence has pieces of both kinds in turn.
@@ -163,7 +163,7 @@ def _feed_forward_reach(network: BertModel) -> dict[nn.Module, Tensor]:
     )
     handles = [product.register_forward_pre_hook(note) for product in products]
     try:
-        network(PackedBatch.from_sequences(pieces.tolist()))
+        network(PackedBatch.from_sequences(pieces.tolist()).to("cpu"))
     finally:
         for handle in handles:
             handle.remove()

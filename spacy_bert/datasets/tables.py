@@ -194,7 +194,9 @@ def _require_columns(source: Path, header: Sequence[str], columns: Sequence[str]
     missing = [column for column in columns if column not in header]
     if missing:
         named = (
-            f"its first line: {', '.join(header)}" if any(header) else "it is empty, or begins so"
+            f"its first line: {', '.join(header)}"
+            if any(header)
+            else "it is empty, or its first line is"
         )
         other = any(mark in cell for cell in header for mark in ';\t|"')
         hint = "; if its cells are divided by something else, give --delimiter" if other else ""

@@ -26,6 +26,7 @@ from spacy_bert.pretraining.tracking import TrackingSettings
 
 SECTIONS = ("paths", "model", "data", "masking", "training", "phases", "tracking")
 PRECISIONS = ("auto", "fp32", "bf16")
+SEEDS = 2**63  # how many torch has
 _TYPE_NAMES = {
     bool: "true or false",
     int: "an integer",
@@ -136,7 +137,7 @@ class TrainingSettings:
         for name in ("seed", "threads", "weight_decay", "save_every", "peak_tflops"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.seed >= 2**63:
+        if self.seed >= SEEDS:
             raise ValueError(f"seed must be below 2 to the power of 63, got {self.seed}")
         if self.workers < -1:
             raise ValueError(f"workers must be -1 or more, got {self.workers}")

@@ -25,7 +25,7 @@ from spacy_bert.pretraining.checkpoints import (
     save_checkpoint,
     write_model,
 )
-from spacy_bert.pretraining.config import PretrainConfig
+from spacy_bert.pretraining.config import SEEDS, PretrainConfig
 from spacy_bert.pretraining.distributed import Process, joined
 from spacy_bert.pretraining.evaluation import DevScores, DevSet, unigram_log_probabilities
 from spacy_bert.pretraining.loading import load_batches
@@ -46,7 +46,6 @@ CONFIG_FILE = "config.cfg"
 LOG_FILE = "log.jsonl"
 METRICS_FILE = "metrics.json"
 LAST, BEST = "model-last", "model-best"
-SEEDS = 2**63  # that torch takes
 
 
 def pretrain(

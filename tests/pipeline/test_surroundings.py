@@ -121,7 +121,7 @@ def test_predictions_in_the_midst_of_an_update_do_not_outlast_it(
     sgd = nlp._optimizer
     for _ in range(2):
         # As `spacy train` does with annotating components.
-        nlp.update(few(nlp), sgd=None, annotates=["bert", "bert_ner"], exclude=[])
+        nlp.update(few(nlp), sgd=False, annotates=["bert", "bert_ner"])
         for _, pipe in nlp.components:
             pipe.finish_update(sgd)
         sgd.step_schedules()
