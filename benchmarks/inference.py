@@ -83,7 +83,7 @@ def main(
         speed = gflops(config)
         for name, these in texts.items():
             words, pieces = count_words(these), [len(p) + 2 for p in wordpiece.encode_ids(these)]
-            floor = sum(pieces) * flops_a_piece(config) / speed / 1e9
+            floor = flops(config, pieces) / speed / 1e9
             fitting = {
                 way: partial(read, run, these)
                 for way, run in ways.items()
@@ -190,10 +190,13 @@ def largest_error(ways: dict[str, Any], texts: Sequence[str]) -> Result:
     return found
 
 
-def flops_a_piece(config: BertConfig) -> float:
-    """Of the layers' matrix products; attention itself is left out."""
+def flops(config: BertConfig, lengths: Sequence[int]) -> float:
+    """Of all the matrix products of texts of these many pieces: the layers' own and attention's."""
     hidden, inner = config.hidden_size, config.intermediate_size
-    return config.num_hidden_layers * (8.0 * hidden * hidden + 4.0 * hidden * inner)
+    linear = 8.0 * hidden * hidden + 4.0 * hidden * inner
+    window = config.max_position_embeddings
+    attended = sum(n * min(n, window) for n in lengths)
+    return config.num_hidden_layers * (linear * sum(lengths) + 4.0 * hidden * attended)
 
 
 @torch.inference_mode()

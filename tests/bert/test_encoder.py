@@ -56,19 +56,46 @@ def test_attentions_are_distributions_in_batch_order(
             torch.testing.assert_close(weight.sum(-1), torch.ones(2, len(sequence)))
 
 
-def test_grouped_and_explicit_attention_agree() -> None:
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        (5, 3, 5, 17, 1, 3),
+        (1,),
+        (30,),
+        (7, 7, 7, 7, 7, 7),  # share rows of scores, with some left over and none before or after
+        (40, 40, 40),
+        (1, 2, 50),  # the last looks back, but not far enough
+        (16, 16, 32, 48),
+        (9, 33, 33, 70),
+        tuple(range(1, 66)),
+    ],
+)
+def test_grouped_and_explicit_attention_agree(lengths: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    lengths = (5, 3, 5, 17, 1, 3)
     qkv = torch.randn(sum(lengths), 3, 4, 8)
     device = torch.device("cpu")
     plans = [
-        AttentionPlan.build(lengths, backend=backend, device=device, longest=64)
+        AttentionPlan.build(lengths, backend=backend, device=device, longest=128)
         for backend in ("grouped", "explicit")
     ]
     grouped, explicit = (
         plan.restore(packed_attention(plan.arrange(qkv), plan, dropout=0.0)[0]) for plan in plans
     )
     torch.testing.assert_close(grouped, explicit, atol=1e-5, rtol=0)
+
+
+def test_neighbours_do_not_leak_into_a_sequence() -> None:
+    """What stands next to a sequence must not matter, however large it is."""
+    torch.manual_seed(0)
+    lengths = (3, 5, 5, 20, 37)
+    qkv = torch.randn(sum(lengths), 3, 4, 8)
+    plan = AttentionPlan.build(lengths, backend="grouped", device=torch.device("cpu"), longest=64)
+    before, _ = packed_attention(qkv, plan, dropout=0.0)
+    qkv[8:13] = 1e6
+    after, _ = packed_attention(qkv, plan, dropout=0.0)
+    untouched = torch.ones(len(qkv), dtype=torch.bool)
+    untouched[8:13] = False
+    assert torch.equal(before[untouched], after[untouched])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
