@@ -67,9 +67,9 @@ def _mask(together: int, length: int, before: int, keys: int, dtype: torch.dtype
 
     A block's own keys begin at `before`.
     """
-    owner = torch.arange(keys).sub_(before).div_(length, rounding_mode="floor")
-    own = torch.arange(together)[:, None] == owner
-    mask = torch.zeros(own.shape, dtype=dtype).masked_fill_(~own, float("-inf"))
+    owner = torch.arange(keys, device="cpu").sub_(before).div_(length, rounding_mode="floor")
+    own = torch.arange(together, device="cpu")[:, None] == owner
+    mask = owner.new_zeros(own.shape, dtype=dtype).masked_fill_(~own, float("-inf"))
     if together > 1:
         mask = mask.repeat_interleave(length, dim=0)
     return mask[None, None]

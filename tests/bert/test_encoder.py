@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from spacy_bert.bert import BertConfig, BertModel, PackedBatch
+from spacy_bert.bert.aligned import _mask
 from spacy_bert.bert.attention import AttentionPlan, packed_attention, select_backend
 from tests.bert.reference import random_sequences
 
@@ -82,6 +83,16 @@ def test_grouped_and_explicit_attention_agree(lengths: tuple[int, ...]) -> None:
         plan.restore(packed_attention(plan.arrange(qkv), plan, dropout=0.0)[0]) for plan in plans
     )
     torch.testing.assert_close(grouped, explicit, atol=1e-5, rtol=0)
+
+
+def test_masks_live_on_the_cpu_whatever_the_default_device() -> None:
+    lengths = (7, 7, 19, 40)
+    qkv = torch.randn(sum(lengths), 3, 4, 8)
+    plan = AttentionPlan.build(lengths, backend="grouped", device=torch.device("cpu"), longest=64)
+    _mask.cache_clear()
+    with torch.device("meta"):
+        found, _ = packed_attention(qkv, plan, dropout=0.0)
+    assert found.isfinite().all()
 
 
 def test_neighbours_do_not_leak_into_a_sequence() -> None:
