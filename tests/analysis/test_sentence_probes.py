@@ -66,20 +66,17 @@ CLAUSES = parsed(
 DOCS = [DOGS, CLAUSES] * 30
 
 
-ATTACKED = parsed(
-    "He has been attacked .",
-    [3, 3, 3, 3, 3],
-    "nsubj:pass aux aux:pass ROOT punct",
-    "PRON AUX AUX VERB PUNCT",
-    {1: "Tense=Pres|VerbForm=Fin", 2: "Tense=Past|VerbForm=Part", 3: "Tense=Past|VerbForm=Part"},
+def passive(text: str, morphs: dict[int, str]) -> Doc:
+    """A subject, two auxiliaries and a participle."""
+    deps, pos = "nsubj:pass aux aux:pass ROOT punct", "PRON AUX AUX VERB PUNCT"
+    participle = "Tense=Past|VerbForm=Part"
+    return parsed(text, [3, 3, 3, 3, 3], deps, pos, {**morphs, 3: participle})
+
+
+ATTACKED = passive(
+    "He has been attacked .", {1: "Tense=Pres|VerbForm=Fin", 2: "Tense=Past|VerbForm=Part"}
 )
-DOWNLOADED = parsed(
-    "It may be downloaded .",
-    [3, 3, 3, 3, 3],
-    "nsubj:pass aux aux:pass ROOT punct",
-    "PRON AUX AUX VERB PUNCT",
-    {1: "VerbForm=Fin", 2: "VerbForm=Inf", 3: "Tense=Past|VerbForm=Part"},
-)
+DOWNLOADED = passive("It may be downloaded .", {1: "VerbForm=Fin", 2: "VerbForm=Inf"})
 
 
 def only(targets: object) -> SentenceTarget:
