@@ -3,8 +3,8 @@
 Only here do sequence borders matter. The backends agree to 1e-5 in fp32:
 
 * ``grouped``: sequences of exactly the same length form one dense batch for
-  `scaled_dot_product_attention`. No padding; right on every device and precision. Predictions in
-  fp32 on a CPU take widths that suit its kernel (`aligned`).
+  `scaled_dot_product_attention`. No padding; right on every device and precision. Predictions on
+  a CPU take widths that suit its kernel (`aligned`).
 * ``varlen``: one call of `torch.nn.attention.varlen.varlen_attn` for all sequences; CUDA,
   half precision, no attention dropout.
 * ``explicit``: the softmax written out, when the attention weights themselves are wanted; also for
@@ -102,8 +102,11 @@ class AttentionPlan:
                 weights=weights,
             )
         sequence_order = np.argsort(sizes, kind="stable")
+        if len(sizes) == 1:  # a text alone should not have to wait for this
+            unique, counts = sizes, np.ones(1, dtype=np.int64)
+        else:
+            unique, counts = np.unique(sizes, return_counts=True)
         sorted_sizes = sizes[sequence_order]
-        unique, counts = np.unique(sorted_sizes, return_counts=True)
         order = inverse = None
         if (sequence_order[1:] < sequence_order[:-1]).any():
             starts = np.cumsum(sizes) - sizes
@@ -229,6 +232,6 @@ def _has_neighbours(qkv: Tensor, plan: AttentionPlan) -> bool:
         and len(plan.lengths) > 1
         and not plan.causal
         and qkv.device.type == "cpu"
-        and qkv.dtype == torch.float32
+        and qkv.dtype in (torch.float32, torch.bfloat16)
         and not qkv.requires_grad
     )

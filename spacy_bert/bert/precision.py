@@ -64,12 +64,16 @@ def lowered(network: BertModel, precision: Precision) -> BertModel:
 
 
 def halve(network: BertModel) -> None:
-    """Put bf16 products in the place of a network's own.
+    """Put bf16 products in the place of a network's own, fused ones where the CPU has them.
 
     Args:
         network: is for predictions alone from then on.
     """
     network.compute_dtype = torch.bfloat16
+    weight = network.embeddings.piece.weight
+    if has_bf16(weight.device) and can_fuse(weight):
+        fuse(network, torch.bfloat16)
+        return
     for layer in network.layers:
         assert isinstance(layer, BertLayer)
         layer.feed_forward.activation = activation_in_place(network.config.hidden_act)
@@ -111,8 +115,11 @@ def has_bf16(device: torch.device) -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in probes)
 
 
-def fastest(device: torch.device) -> Precision:
-    """The precision in which a device predicts fastest."""
+def automatic(device: torch.device) -> Precision:
+    """What "auto" picks for a device: bf16 if it computes in it, which is all but exact, else int8.
+
+    Where neither is fast, fp32. (Of a CPU that has both, int8 may be the faster.)
+    """
     if has_bf16(device):
         return "bf16"
     if device.type == "cpu" and has_vnni() and has_int8():

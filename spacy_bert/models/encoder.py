@@ -15,7 +15,7 @@ from thinc.api import Model
 from torch import Tensor, nn
 
 from spacy_bert.bert import BertConfig, BertModel, PackedBatch
-from spacy_bert.bert.precision import Precision, fastest, has_bf16, lowered
+from spacy_bert.bert.precision import Precision, automatic, has_bf16, lowered
 from spacy_bert.heap import Heap
 from spacy_bert.models.batch import Chunks, PackedTransformerBatch
 from spacy_bert.models.budget import Budget, pieces_at_once, training_budget
@@ -88,7 +88,7 @@ class EncoderShim(TorchShim):
     def precision(self) -> Precision:
         """In which it predicts on this device."""
         wanted = self.settings.precision
-        return fastest(self.device) if wanted == "auto" else wanted
+        return automatic(self.device) if wanted == "auto" else wanted
 
     @contextlib.contextmanager
     def predicting(self) -> Iterator[BertModel]:
@@ -240,7 +240,7 @@ def build_encoder(
             everything. (To keep the whole encoder as it is, freeze the component.)
         mixed_precision: train in bf16, with fp32 weights, on CUDA and on a CPU that has
             instructions for it (AVX512-BF16, AMX); ignored on other ones.
-        precision: of predictions: "fp32", "bf16", "int8" (on a CPU), or "auto" for the fastest of
+        precision: of predictions: "fp32", "bf16", "int8" (on a CPU), or "auto" for what suits
             the device: bf16 on CUDA and on a CPU with instructions for it, else int8 on a CPU that
             has VNNI, else fp32. Training and saved weights are fp32 in any.
 

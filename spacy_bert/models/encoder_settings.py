@@ -92,7 +92,7 @@ class EncoderSettings:
         frozen_layers: layers from the bottom that are not trained, embeddings below them included;
             None trains all.
         mixed_precision: train in bf16 where the device computes in it.
-        precision: of predictions; "auto" for the fastest of the device.
+        precision: of predictions; "auto" for what suits the device.
     """
 
     window: int | None

@@ -104,13 +104,14 @@ def forward_rows(
 ) -> tuple[list[Array], Callable[[list[Array]], list[Array]]]:
     """(rows, width) of each Doc -> (rows, labels) of each."""
     ops = model.ops
-    rows = docs[0] if len(docs) == 1 else ops.flatten(docs)
-    outputs, backprop_rows = model.layers[0](rows, is_train)
+    if len(docs) == 1:
+        outputs, backprop_doc = model.layers[0](docs[0], is_train)
+        return [outputs], lambda gradients: [backprop_doc(gradients[0])]
+    outputs, backprop_rows = model.layers[0](ops.flatten(docs), is_train)
     lengths = ops.asarray1i([len(own) for own in docs])
 
     def backprop(gradients: list[Array]) -> list[Array]:
-        gradient = gradients[0] if len(docs) == 1 else ops.flatten(gradients)
-        return ops.unflatten(backprop_rows(gradient), lengths)
+        return ops.unflatten(backprop_rows(ops.flatten(gradients)), lengths)
 
     return ops.unflatten(outputs, lengths), backprop
 

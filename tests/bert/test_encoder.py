@@ -95,11 +95,12 @@ def test_masks_live_on_the_cpu_whatever_the_default_device() -> None:
     assert found.isfinite().all()
 
 
-def test_neighbours_do_not_leak_into_a_sequence() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_neighbours_do_not_leak_into_a_sequence(dtype: torch.dtype) -> None:
     """What stands next to a sequence must not matter, however large it is."""
     torch.manual_seed(0)
     lengths = (3, 5, 5, 20, 37)
-    qkv = torch.randn(sum(lengths), 3, 4, 8)
+    qkv = torch.randn(sum(lengths), 3, 4, 8, dtype=dtype)
     plan = AttentionPlan.build(lengths, backend="grouped", device=torch.device("cpu"), longest=64)
     before, _ = packed_attention(qkv, plan, dropout=0.0)
     qkv[8:13] = 1e6

@@ -85,6 +85,17 @@ def test_weights_stay_and_what_is_no_product_is_shared() -> None:
 
 
 @torch.no_grad()
+def test_one_sequence_alone() -> None:
+    network = make()
+    ours = lowered(network, "fp32")
+    for sequence in ([5], [5, 6, 7, 8, 9], [3] * 64):
+        batch = PackedBatch.from_sequences([sequence])
+        for gates in (None, torch.ones(2, 2)):
+            found = ours(batch, gates=gates).last_hidden_state
+            torch.testing.assert_close(found, network(batch).last_hidden_state, **CLOSE)
+
+
+@torch.no_grad()
 def test_a_product_on_top_of_the_residual() -> None:
     torch.manual_seed(0)
     linear, x, residual = nn.Linear(24, 16), torch.randn(7, 24), torch.randn(7, 16)

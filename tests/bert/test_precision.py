@@ -9,11 +9,13 @@ import torch
 
 from spacy_bert.bert import BertConfig, BertModel, PackedBatch, precision
 from spacy_bert.bert.config import ACTIVATIONS
+from spacy_bert.bert.fused import FusedLinear, can_fuse
 from spacy_bert.bert.precision import HalfLinear, lowered, require_int8
 from spacy_bert.bert.pruning import prune_heads
 from spacy_bert.bert.quantized import QuantizedLinear
 
 CPU = torch.device("cpu")
+FUSED = FusedLinear if can_fuse(torch.zeros(1)) else HalfLinear
 BATCH = PackedBatch.from_sequences([[5, 6, 7, 8, 9], [10, 11], [12, 13, 14], [3] * 20])
 LOW = ["bf16", "int8"]
 
@@ -39,6 +41,23 @@ def test_close_to_fp32(name: precision.Precision, bound: float, network: BertMod
     assert 1e-5 < error < bound * exact.abs().mean()
 
 
+@pytest.mark.parametrize(("has_bf16", "kind"), [(True, FUSED), (False, HalfLinear)])
+@torch.no_grad()
+def test_bf16_with_and_without_fused_products(
+    has_bf16: bool,
+    kind: type[torch.nn.Module],
+    network: BertModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A CPU without instructions for bf16 takes the plain products; both say the same."""
+    monkeypatch.setattr(precision, "has_bf16", lambda device: has_bf16)
+    low = lowered(network, "bf16")
+    assert isinstance(low.get_submodule("layers.0.feed_forward.up"), kind)
+    exact, found = network(BATCH).last_hidden_state, low(BATCH).last_hidden_state
+    assert found.dtype == torch.float32
+    assert 1e-5 < (found - exact).abs().mean() < 0.01 * exact.abs().mean()
+
+
 @pytest.mark.parametrize("hidden_act", ACTIVATIONS)
 @pytest.mark.parametrize("name", LOW)
 @torch.no_grad()
@@ -57,7 +76,8 @@ def test_only_matrix_products_of_layers_change(
     before = {key: value.clone() for key, value in network.state_dict().items()}
     low = lowered(network, name)
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
-    kind = HalfLinear if name == "bf16" else QuantizedLinear
+    half = FUSED if precision.has_bf16(CPU) else HalfLinear
+    kind = half if name == "bf16" else QuantizedLinear
     assert sum(isinstance(module, kind) for module in low.modules()) == 4 * len(network.layers)
     own = {id(parameter) for parameter in network.parameters()}
     others = [parameter for parameter in low.parameters() if id(parameter) not in own]
@@ -102,13 +122,13 @@ def test_int8_needs_a_cpu_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
     ("bf16", "vnni", "expected"),
     [(True, True, "bf16"), (False, True, "int8"), (False, False, "fp32")],
 )
-def test_the_fastest_of_a_cpu(
+def test_auto_on_a_cpu(
     bf16: bool, vnni: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "has_bf16", lambda device: bf16)
     monkeypatch.setattr(precision, "has_vnni", lambda: vnni)
-    assert precision.fastest(CPU) == expected
+    assert precision.automatic(CPU) == expected
 
 
-def test_a_gpu_is_fastest_in_bf16() -> None:
-    assert precision.fastest(torch.device("cuda")) == "bf16"
+def test_auto_on_a_gpu_is_bf16() -> None:
+    assert precision.automatic(torch.device("cuda")) == "bf16"

@@ -151,7 +151,7 @@ def test_copies_and_pickles_have_their_own(low: Language) -> None:
 def test_auto_says_what_it_picked(
     checkpoint: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder_module, "fastest", lambda device: "int8")
+    monkeypatch.setattr(encoder_module, "automatic", lambda device: "int8")
     nlp = pipeline(checkpoint, "auto")
     with caplog.at_level(logging.INFO, logger="spacy_bert"):
         vectors(nlp)
@@ -160,7 +160,7 @@ def test_auto_says_what_it_picked(
         'the encoder predicts in int8 (picked by "auto")'
     ]
     assert nlp.get_pipe("bert").precision == "int8"
-    monkeypatch.setattr(encoder_module, "fastest", lambda device: "fp32")
+    monkeypatch.setattr(encoder_module, "automatic", lambda device: "fp32")
     assert nlp.get_pipe("bert").precision == "fp32"
     np.testing.assert_array_equal(vectors(nlp), vectors(pipeline(checkpoint, "fp32")))
 
