@@ -11,7 +11,6 @@ from __future__ import annotations
 import platform
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spacy_bert.bert.attention import AttentionPlan, packed_attention
@@ -115,11 +114,11 @@ class FusedLayer(BertLayer):
         if gates is not None or rows is not None or not self._heads:
             return super().forward(hidden, plan, gates, rows, edit)
         project, add_context, up, add_down = self._products
-        qkv = project(hidden).view(len(hidden), 3, self._heads, -1)
+        qkv = project(hidden).view(hidden.shape[0], 3, self._heads, -1)
         context, weights = packed_attention(qkv, plan, dropout=0.0, edit=edit)
         attended = add_context(hidden, context.flatten(1), self._dropout)
-        hidden = F.layer_norm(attended, *self._norms[0])
-        hidden = F.layer_norm(add_down(hidden, up(hidden), self._dropout), *self._norms[1])
+        hidden = torch.layer_norm(attended, *self._norms[0])
+        hidden = torch.layer_norm(add_down(hidden, up(hidden), self._dropout), *self._norms[1])
         return hidden, weights
 
 
