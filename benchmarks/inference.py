@@ -7,6 +7,8 @@ A set is a `.spacy` file or one with a text a line, and how many of it are read.
 turns, round after round, for each number of threads; medians and ratios are printed and written,
 beside the floor: what the matrix products alone would take at the speed that this machine
 multiplies at. Peaks of memory are of processes of their own (Linux). A busy machine is refused.
+
+On a GPU, to which all ways then go: `--gpu-id 0 --threads 1 --no-memory`.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ import typer
 from inference_systems import CUTS_OFF, GIVEN, OURS, STOCK, pipelines, read_texts, systems
 from memory import status
 from spacy.language import Language
+from thinc.api import require_gpu
 from torch import nn
 
 from spacy_bert.bert import BertConfig, load_config
@@ -40,7 +43,7 @@ from spacy_bert.files import replacing
 from spacy_bert.wordpiece import WordPiece
 
 IDLE = 0.3  # load of the machine up to which figures mean something
-CLOSE = 1e-5
+CLOSE = {"cpu": 1e-5, "cuda": 1e-4}  # of fp32
 WARM = 64  # texts
 CALLS = 200
 LATENCY_WORDS = 25
@@ -56,24 +59,30 @@ def main(
     output: Annotated[Path, typer.Option(help="JSON; a chart beside it.")] = Path("inference.json"),
     memory: Annotated[bool, typer.Option(help="Measure peaks too.")] = True,
     busy: Annotated[bool, typer.Option("--busy", help="Run on a busy machine too.")] = False,
+    gpu_id: Annotated[int, typer.Option(help="GPU; -1: CPU.")] = -1,
     memory_of: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Measure and print."""
     transformers.logging.set_verbosity_error()
+    device = torch.device("cpu")
+    if gpu_id >= 0:
+        require_gpu(gpu_id)
+        device = torch.device("cuda", gpu_id)
     texts = {name: read_texts(*_file(rest)) for name, rest in map(_named, sets)}
     if memory_of:
         first = next(iter(texts.values()))
-        sys.stdout.write(f"\n{measure_memory(memory_of, encoder, first)}\n")
+        sys.stdout.write(f"\n{measure_memory(memory_of, encoder, device, first)}\n")
         return
     load = os.getloadavg()[0]
     if load > IDLE and not busy:
         raise SystemExit(f"the machine is busy (load {load:.2f}): wait until it is below {IDLE}")
-    ways = systems(encoder)
+    ways = systems(encoder, device)
     results: Result = {
         "load": load,
+        "device": torch.cuda.get_device_name(device) if gpu_id >= 0 else "cpu",
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "error": largest_error(ways, next(iter(texts.values()))[:WARM]),
+        "error": largest_error(ways, next(iter(texts.values()))[:WARM], CLOSE[device.type]),
         "encoders": [],
         "pipelines": [],
         "latency": [],
@@ -81,7 +90,7 @@ def main(
     wordpiece, config = WordPiece.load(Path(encoder)), load_config(encoder)
     for count in map(int, threads.split(",")):
         torch.set_num_threads(count)
-        speed = gflops(config)
+        speed = gflops(config, device)
         for name, these in texts.items():
             words, pieces = count_words(these), [len(p) + 2 for p in wordpiece.encode_ids(these)]
             floor = flops(config, pieces) / speed / 1e9
@@ -99,15 +108,15 @@ def main(
                 for row in rows
             ]
         sentences = next(iter(texts.values()))
-        results["pipelines"] += measure_pipelines(encoder, sentences, rounds, count)
-        results["latency"] += measure_latency(encoder, sentences, count)
+        results["pipelines"] += measure_pipelines(encoder, device, sentences, rounds, count)
+        results["latency"] += measure_latency(encoder, device, sentences, count)
     if memory:
         results["peak_over_idle_mb"] = peaks(ways)
     with replacing(output) as temporary:
         srsly.write_json(temporary, results)
     draw(results["encoders"]).save(output.with_suffix(".svg"))
-    shown = ("set", "threads", "way", "words_a_second", "ratio", "ratio_of_rounds")
-    shown = (*shown, "floor_seconds", "median")
+    numbers = ("words_a_second", "ratio", "ratio_of_rounds", "floor_seconds", "median")
+    shown = ("set", "threads", "way", *numbers)
     print_table(
         f"The encoder alone; times {STOCK}",
         [{key: row[key] for key in shown} for row in results["encoders"]],
@@ -175,7 +184,7 @@ def compare(ways: Mapping[str, Run], rounds: int, words: int, peer: str) -> list
     ]
 
 
-def largest_error(ways: dict[str, Any], texts: Sequence[str]) -> Result:
+def largest_error(ways: dict[str, Any], texts: Sequence[str], close: float) -> Result:
     """How far ours are from Hugging Face's vectors, the largest and the mean.
 
     Texts that Hugging Face cuts into other pieces, as it knows no spaCy tokens, do not count.
@@ -196,7 +205,7 @@ def largest_error(ways: dict[str, Any], texts: Sequence[str]) -> Result:
             "mean": float(np.mean([each.mean() for each in pairs])),
             "texts": len(pairs),
         }
-    if found[f"{OURS}, fp32"]["largest"] > CLOSE:
+    if found[f"{OURS}, fp32"]["largest"] > close:
         raise ValueError(f"fp32 is not what Hugging Face's BertModel gives: {found}")
     return found
 
@@ -211,15 +220,15 @@ def flops(config: BertConfig, lengths: Sequence[int]) -> float:
 
 
 @torch.inference_mode()
-def gflops(config: BertConfig, rows: int = 2048, tries: int = 20) -> float:
+def gflops(config: BertConfig, device: torch.device, rows: int = 2048, tries: int = 20) -> float:
     """How fast this machine multiplies what a layer multiplies, in fp32: the best of some tries.
 
     Torch's own products and those with weights laid out before; the faster ones count.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
     shapes = [(hidden, 3 * hidden), (hidden, hidden), (hidden, inner), (inner, hidden)]
-    inputs = [torch.randn(rows, i) for i, _ in shapes]
-    plain: list[nn.Module] = [nn.Linear(i, o) for i, o in shapes]
+    inputs = [torch.randn(rows, i, device=device) for i, _ in shapes]
+    plain: list[nn.Module] = [nn.Linear(i, o, device=device) for i, o in shapes]
     kinds = [plain]
     if can_fuse(inputs[0]):
         kinds.append([FusedLinear(linear) for linear in plain if isinstance(linear, nn.Linear)])
@@ -229,27 +238,31 @@ def gflops(config: BertConfig, rows: int = 2048, tries: int = 20) -> float:
             begin = time.perf_counter()
             for product, x in zip(products, inputs, strict=True):
                 product(x)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
             taken.append(time.perf_counter() - begin)
     return sum(2.0 * rows * i * o for i, o in shapes) / min(taken) / 1e9
 
 
 def measure_pipelines(
-    encoder: str, texts: Sequence[str], rounds: int, threads: int
+    encoder: str, device: torch.device, texts: Sequence[str], rounds: int, threads: int
 ) -> list[Result]:
     """Words a second with entities and classes."""
     runs: dict[str, Run] = {}
-    for name, nlp in pipelines(encoder, textcat=True).items():
+    for name, nlp in pipelines(encoder, device, textcat=True).items():
         read(nlp.pipe, texts[:WARM])
         runs[name] = partial(read, nlp.pipe, texts)
     rows = compare(runs, rounds, count_words(texts), STOCK)
     return [{"threads": threads, **row} for row in rows]
 
 
-def measure_latency(encoder: str, texts: Sequence[str], threads: int) -> list[Result]:
+def measure_latency(
+    encoder: str, device: torch.device, texts: Sequence[str], threads: int
+) -> list[Result]:
     """Milliseconds of `nlp(text)` with entities, of a text of some 25 tokens."""
     tokenizer = spacy.blank("en").tokenizer
     text = min(texts, key=lambda each: abs(len(tokenizer(each)) - LATENCY_WORDS))
-    models: dict[str, Language] = pipelines(encoder, textcat=False)
+    models: dict[str, Language] = pipelines(encoder, device, textcat=False)
     taken: dict[str, list[float]] = {name: [] for name in models}
     for call in range(CALLS + 20):
         for name, nlp in models.items():
@@ -271,9 +284,9 @@ def measure_latency(encoder: str, texts: Sequence[str], threads: int) -> list[Re
     ]
 
 
-def measure_memory(way: str, encoder: str, texts: Sequence[str]) -> float:
+def measure_memory(way: str, encoder: str, device: torch.device, texts: Sequence[str]) -> float:
     """The peak of this process over what it holds when some texts have been read, in MB."""
-    run = systems(encoder)[way]
+    run = systems(encoder, device)[way]
     read(run, texts[:WARM])
     idle = dict(status())["VmRSS"]
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here

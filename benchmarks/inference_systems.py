@@ -15,11 +15,11 @@ from spacy.cli.init_config import init_config
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
+from thinc.api import to_numpy
 from transformers import AutoTokenizer, BertModel
 
 from spacy_bert.bert.precision import has_bf16, has_int8
 
-CPU = torch.device("cpu")
 BATCH = 32  # of those who take sentences, the default of sentence-transformers and HF's examples
 # Gives (pieces, width) of each text, [CLS] and [SEP] included.
 Encode = Callable[[Sequence[str]], Iterator[np.ndarray]]
@@ -30,16 +30,20 @@ SENTENCE = "sentence-transformers"
 CUTS_OFF = (GIVEN, SORTED, SENTENCE)  # what is longer than the network has positions
 
 
-def systems(encoder: str) -> dict[str, Encode]:
-    """What can be had here, warm; ours in each precision that this CPU is faster in."""
-    low = [("bf16", has_bf16(CPU)), ("int8", has_int8())]
-    names = ["fp32", *(name for name, there in low if there)]
-    found = {f"{OURS}, {name}": by_spacy(ours(encoder, name)) for name in names}
+def precisions(device: torch.device) -> list[str]:
+    """Of ours, those that a device is faster in, and fp32."""
+    low = {"bf16": has_bf16(device), "int8": device.type == "cpu" and has_int8()}
+    return ["fp32", *(name for name, there in low.items() if there)]
+
+
+def systems(encoder: str, device: torch.device) -> dict[str, Encode]:
+    """What can be had here, warm; spaCy's pipelines are where spaCy has been told to be."""
+    found = {f"{OURS}, {name}": by_spacy(ours(encoder, name)) for name in precisions(device)}
     found[STOCK] = by_spacy(stock(encoder))
-    found[GIVEN] = hugging_face(encoder, by_length=False)
-    found[SORTED] = hugging_face(encoder, by_length=True)
+    found[GIVEN] = hugging_face(encoder, device, by_length=False)
+    found[SORTED] = hugging_face(encoder, device, by_length=True)
     if importlib.util.find_spec("sentence_transformers"):
-        found[SENTENCE] = sentence_transformers(encoder)
+        found[SENTENCE] = sentence_transformers(encoder, device)
     return found
 
 
@@ -64,16 +68,16 @@ def by_spacy(nlp: Language) -> Encode:
 
     def run(texts: Sequence[str]) -> Iterator[np.ndarray]:
         for doc in nlp.pipe(texts):
-            states: np.ndarray = doc._.trf_data.model_output.last_hidden_state
+            states: np.ndarray = to_numpy(doc._.trf_data.model_output.last_hidden_state)
             yield states.reshape(-1, states.shape[-1])
 
     return run
 
 
-def hugging_face(encoder: str, *, by_length: bool) -> Encode:
+def hugging_face(encoder: str, device: torch.device, *, by_length: bool) -> Encode:
     """BertModel by padded batches, in the order given or sorted by length."""
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    model = BertModel.from_pretrained(encoder).eval()
+    model = BertModel.from_pretrained(encoder).eval().to(device)
 
     @torch.inference_mode()
     def run(texts: Sequence[str]) -> Iterator[np.ndarray]:
@@ -82,25 +86,25 @@ def hugging_face(encoder: str, *, by_length: bool) -> Encode:
         for start in range(0, len(texts), BATCH):
             batch = list(texts[start : start + BATCH])
             encoded = tokenizer(batch, padding=True, truncation=True, return_tensors="pt")
-            states = model(**encoded).last_hidden_state.numpy()
-            for row, mask in zip(states, encoded.attention_mask.numpy(), strict=True):
+            states = model(**encoded.to(device)).last_hidden_state.cpu().numpy()
+            for row, mask in zip(states, encoded.attention_mask.cpu().numpy(), strict=True):
                 yield row[: mask.sum()]
 
     return run
 
 
-def sentence_transformers(encoder: str) -> Encode:
+def sentence_transformers(encoder: str, device: torch.device) -> Encode:
     """The vectors of all pieces, of sentence-transformers, which sorts by length itself."""
     from sentence_transformers import (  # type: ignore[import-not-found]
         SentenceTransformer,
         models,
     )
 
-    model = SentenceTransformer(modules=[models.Transformer(encoder)], device="cpu")
+    model = SentenceTransformer(modules=[models.Transformer(encoder)], device=str(device))
 
     def run(texts: Sequence[str]) -> Iterator[np.ndarray]:
         found = model.encode(list(texts), batch_size=BATCH, output_value="token_embeddings")
-        return (each.numpy() for each in found)
+        return (each.cpu().numpy() for each in found)
 
     return run
 
@@ -108,12 +112,11 @@ def sentence_transformers(encoder: str) -> Encode:
 # Pipelines: random heads, since the time does not depend on what they say.
 
 
-def pipelines(encoder: str, *, textcat: bool) -> dict[str, Language]:
+def pipelines(encoder: str, device: torch.device, *, textcat: bool) -> dict[str, Language]:
     """An encoder with entities, and classes if wanted: ours, and as `spacy init config` has it."""
     parts = ["ner", *(["textcat"] if textcat else [])]
-    names = ["fp32", *(["bf16"] if has_bf16(CPU) else []), *(["int8"] if has_int8() else [])]
     found = {}
-    for precision in names:
+    for precision in precisions(device):
         nlp = ours(encoder, precision)
         for part in parts:
             nlp.add_pipe(f"bert_{part}")
