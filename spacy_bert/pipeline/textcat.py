@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from pathlib import Path
@@ -179,13 +180,12 @@ class BertTextCategorizer(TextCategorizer):
 
         Raises:
             ValueError: if doc.cats cannot be what the mode asks for, or an exclusive class holds
-                that is not among the labels.
+                that is not among the labels (of the other modes: a warning).
         """
         examples = list(examples)
         validate_examples(examples, "BertTextCategorizer.get_loss")
         self._validate_categories(examples)
-        if self.mode == "exclusive":
-            self._require_known_classes(examples)
+        self._report_unknown_labels(examples)
         ops = self.model.ops
         gold = cast(tuple[Array, Array], self._examples_to_truth(examples))
         truths, known = map(ops.asarray, gold)
@@ -317,16 +317,30 @@ class BertTextCategorizer(TextCategorizer):
                     f'({", ".join(true)}): where several may hold, set mode = "multilabel"'
                 )
 
-    def _require_known_classes(self, examples: Iterable[Example]) -> None:
-        """A class that nobody knows would teach nothing, and nobody would notice."""
+    def _report_unknown_labels(self, examples: Iterable[Example]) -> None:
+        """A label that nobody knows would teach nothing, and nobody would notice.
+
+        Of exclusive classes this is an error, of others a warning: they may be another component's.
+        """
+        known = set(self.labels)
         for example in examples:
             for label, value in example.reference.cats.items():
-                if value == 1.0 and label not in self.labels:
+                if label in known or (self.mode != "regression" and value == 0.0):
+                    continue
+                found = (
+                    f"[components.{self.name}] {label!r} of doc.cats is not among the labels "
+                    f"{', '.join(self.labels)}"
+                )
+                if self.mode == "exclusive":
                     raise ValueError(
-                        f"[components.{self.name}] class {label!r} of doc.cats is not among the "
-                        f"labels {', '.join(self.labels)}: add it to "
-                        f"[initialize.components.{self.name}.labels], or remove it from the data"
+                        f"{found}: add it to [initialize.components.{self.name}.labels], or "
+                        "remove it from the data"
                     )
+                warnings.warn(
+                    f"{found}, and is not learned: add it to "
+                    f"[initialize.components.{self.name}.labels], if it is this component's",
+                    stacklevel=3,
+                )
 
     def _require_numbers(self, cats: Mapping[str, object]) -> None:
         for label, value in cats.items():

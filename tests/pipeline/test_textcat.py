@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -192,13 +193,37 @@ def test_a_class_that_the_labels_lack_is_refused_in_training(checkpoint: Path) -
     nlp.initialize(lambda: pairs(nlp))
     other = Example.from_dict(nlp.make_doc("the dog"), {"cats": {"SMAE": 1.0, "OTHER": 0.0}})
     message = (
-        r"^\[components.bert_textcat\] class 'SMAE' of doc.cats is not among the labels"
+        r"^\[components.bert_textcat\] 'SMAE' of doc.cats is not among the labels"
         r" SAME, OTHER: add it to \[initialize.components.bert_textcat.labels\]"
     )
     with pytest.raises(ValueError, match=message):
         nlp.update([other])
     textcat.add_label("SMAE")
     nlp.update([other])
+
+
+@pytest.mark.parametrize("mode", ["multilabel", "regression"])
+def test_what_may_be_another_component_s_is_not_learned_with_a_warning(
+    checkpoint: Path, mode: str
+) -> None:
+    nlp, textcat = pipeline(checkpoint, mode=mode)
+    examples = several(nlp)
+    nlp.initialize(lambda: examples)
+    scores = np.zeros((1, 2), dtype="f")
+
+    def loss(cats: dict[str, float]) -> float:
+        example = Example.from_dict(nlp.make_doc("the dog"), {"cats": cats})
+        return float(textcat.get_loss([example], scores)[0])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = loss({"ANIMAL": 1.0, "PART": 0.0})
+    message = (
+        r"^\[components.bert_textcat\] 'PRAT' of doc.cats is not among the labels ANIMAL, PART, "
+        r"and is not learned: add it to \[initialize.components.bert_textcat.labels\]"
+    )
+    with pytest.warns(UserWarning, match=message):
+        assert loss({"ANIMAL": 1.0, "PART": 0.0, "PRAT": 1.0}) == expected
 
 
 def several(nlp: Language) -> list[Example]:
