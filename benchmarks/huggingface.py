@@ -235,7 +235,7 @@ def compare(
         }
 
 
-def windows(task: Task) -> dict[str, int]:
+def windows(task: Task) -> dict[str, Any]:
     """How the pipeline is to cut texts, so that it reads what theirs reads."""
     return {"window": 384, "stride": 128} if task.component == "bert_span_qa" else {}
 
