@@ -28,13 +28,17 @@ if TYPE_CHECKING:
 
 Config = dict[str, Any]
 
-# `nlp.pipe(n_process=2)` forks, OpenMP's threads do not survive it, and a child that waits for them
-# waits for ever. One thread each is also the fastest when there are several processes.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
-
 # Several threads may ask for a module that has not been built yet.
 LOADING = threading.RLock()
+
+# `nlp.pipe(n_process=2)` forks, OpenMP's threads do not survive it, and a child that waits for them
+# waits for ever. One thread each is also the fastest when there are several processes. Nor does a
+# thread survive that holds the lock: it is waited for.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+    os.register_at_fork(
+        before=LOADING.acquire, after_in_child=LOADING.release, after_in_parent=LOADING.release
+    )
 
 
 class LateGradient(Protocol):
