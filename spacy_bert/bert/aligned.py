@@ -4,7 +4,8 @@ The kernel behind `scaled_dot_product_attention` takes what a row of scores has 
 of its vectors' width one number at a time, and pays a fixed price for each sequence and head. So
 rows of scores are made a multiple of 16 long: short sequences share one, and what is still missing
 are the keys of a neighbour, which are there anyway; a mask gives all that is foreign the weight 0.
-Nothing is copied, and the result is the same to rounding.
+Nothing is copied, and the result is the same to rounding, as long as all numbers are finite: 0
+times what is not is not 0.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from spacy_bert.bert.attention import AttentionPlan, packed_attention
 from spacy_bert.bert.edits import AttentionEdit
-from spacy_bert.bert.encoder import BertLayer, BertModel, ResidualProjection
+from spacy_bert.bert.encoder import BertLayer, BertModel, ResidualLinear, ResidualProjection
 
 ROWS = 1024  # about as many as a call has in a stream of texts
 # What config.json calls an activation -> what oneDNN calls it, and its algorithm.
@@ -146,6 +146,18 @@ def can_fuse(weight: Tensor) -> bool:
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     )
+
+
+def is_plain(network: BertModel) -> bool:
+    """Whether all products are the network's own and no module has hooks, which are passed by."""
+    hooks = any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+    products = {
+        type(product)
+        for name in ("attention", "feed_forward")
+        for layer in network.layers
+        for product in layer.get_submodule(name).children()
+    }
+    return not hooks and products <= {nn.Linear, ResidualLinear}
 
 
 def _as_it_is(x: Tensor) -> Tensor:

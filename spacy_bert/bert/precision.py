@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spacy_bert.bert.encoder import BertLayer, BertModel, ResidualProjection, activation_in_place
-from spacy_bert.bert.fused import can_fuse, fuse
+from spacy_bert.bert.fused import can_fuse, fuse, is_plain
 from spacy_bert.bert.quantized import has_vnni, quantize
 
 Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
@@ -40,14 +40,15 @@ def lowered(network: BertModel, precision: Precision) -> BertModel:
         network: stays as it is. What is not a matrix product of a layer is shared with it (in int8
             but for the LayerNorms before the feed-forward networks).
         precision: of the matrix products. In "fp32" they are the same up to rounding, by fused
-            products on an x86 CPU (see `fused`); elsewhere that is the network itself.
+            products on an x86 CPU (see `fused`); elsewhere, or if the network has hooks or products
+            of another kind (adapters), that is the network itself.
 
     Raises:
         ValueError: if int8 is asked for and the network is not on a CPU, or this build of torch
             has no int8.
     """
     weight = network.embeddings.piece.weight
-    if precision == "fp32" and not can_fuse(weight):
+    if precision == "fp32" and not (can_fuse(weight) and is_plain(network)):
         return network
     device = weight.device
     if precision == "int8":
@@ -71,7 +72,7 @@ def halve(network: BertModel) -> None:
     """
     network.compute_dtype = torch.bfloat16
     weight = network.embeddings.piece.weight
-    if has_bf16(weight.device) and can_fuse(weight):
+    if has_bf16(weight.device) and can_fuse(weight) and is_plain(network):
         fuse(network, torch.bfloat16)
         return
     for layer in network.layers:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import weakref
+from typing import TypeAlias
 
 from torch import nn
+
+Place: TypeAlias = tuple[weakref.ref[nn.Module], str, weakref.ref[nn.Parameter]]
 
 
 class Changes:
@@ -16,25 +19,31 @@ class Changes:
 
     def __init__(self) -> None:
         self._network: weakref.ref[nn.Module] | None = None
-        self._parameters: list[weakref.ref[nn.Parameter]] = []
-        self._versions = 0
+        self._parameters: list[Place] = []
+        self._state: tuple[int, int] | None = None
 
     def seen(self, network: nn.Module) -> bool:
         """Whether this is another network than the last time, or its weights have changed."""
         is_known = self._network is not None and self._network() is network
-        if is_known and self._count() == self._versions:
+        if is_known and self._state is not None and self._count() == self._state:
             return False
         self._network = weakref.ref(network)
-        self._parameters = [weakref.ref(parameter) for parameter in network.parameters()]
-        self._versions = self._count()
+        self._parameters = [
+            (weakref.ref(module), name, weakref.ref(parameter))
+            for module in network.modules()
+            for name, parameter in module._parameters.items()
+            if parameter is not None
+        ]
+        self._state = self._count()
         return True
 
-    def _count(self) -> int:
-        """How often they were changed in place, as by load_state_dict; -1 if one was replaced."""
-        total = 0
-        for reference in self._parameters:
-            parameter = reference()
-            if parameter is None:
-                return -1
-            total += parameter._version
-        return total
+    def _count(self) -> tuple[int, int] | None:
+        """How often they were changed in place, and where they lie; None if one was replaced."""
+        changes = addresses = 0
+        for owner, name, reference in self._parameters:
+            module, parameter = owner(), reference()
+            if module is None or parameter is None or module._parameters.get(name) is not parameter:
+                return None
+            changes += parameter._version
+            addresses += parameter.data_ptr()
+        return changes, addresses

@@ -99,7 +99,9 @@ class EncoderShim(TorchShim):
                 if self._told != self.precision:
                     self._tell()
                     self._lowered = None
-                if self._changes.seen(module) or self._lowered is None:
+                if self._changes.seen(module):
+                    self._lowered = None
+                if self._lowered is None:
                     self._lowered = self._lower(module)
                 network = self._lowered
             yield network
@@ -187,7 +189,9 @@ class EncoderShim(TorchShim):
         """The precision to train in; weights and outputs are fp32 in any."""
         device = self.device
         if self.settings.mixed_precision and has_bf16(device):
-            return torch.autocast(device.type, dtype=torch.bfloat16)
+            # Each weight is used once, and inside an autocast of the caller's torch would keep what
+            # it has cast beyond the optimizer's step.
+            return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
         return contextlib.nullcontext()
 
     def budget(self, *, training: bool) -> Budget:

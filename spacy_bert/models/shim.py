@@ -99,15 +99,15 @@ class TorchShim(Shim):
 
     def begin(self, config: Config) -> None:
         """Build the module anew, with fresh weights."""
-        # What is made in inference mode, in which a program may run as a whole, stays of that kind;
-        # and it is in fp32, whatever torch has been told to make tensors of.
+        # What is made in inference mode, in which a program may run as a whole, stays of that kind.
         with torch.inference_mode(False):
-            self.place(self._build(config).float(), config)
+            self.place(self._build(config), config)
 
     def place(self, module: nn.Module, config: Config) -> None:
-        """Take a module as it is, and the configuration that describes it."""
+        """Take a module, in fp32, and the configuration that describes it."""
         self.cfg = config
-        self._model = module.to(get_torch_default_device()).eval()
+        # In fp32, whatever torch has been told to make tensors of.
+        self._model = module.float().to(get_torch_default_device()).eval()
 
     @property
     def device(self) -> torch.device:

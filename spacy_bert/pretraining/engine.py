@@ -101,13 +101,14 @@ def _pretrain(
     elif process.is_main:
         _clear(output, config, overwrite=overwrite, resume=resume)
     process.wait()
+    steps, first_step = config.training.steps, run.progress.step
+    trackers = []
     if process.is_main:
+        # First: where a tracker cannot start, no config must stand that is of no run.
+        output.mkdir(parents=True, exist_ok=True)
+        trackers = start_trackers(config.tracking, output, first_step=first_step)
         with replacing(output / CONFIG_FILE) as temporary:
             temporary.write_text(config.text, encoding="utf8")
-    steps, first_step = config.training.steps, run.progress.step
-    trackers = (
-        start_trackers(config.tracking, output, first_step=first_step) if process.is_main else []
-    )
     log = TrainingLog(
         output / LOG_FILE, first_step=first_step, steps=steps, process=process, trackers=trackers
     )
@@ -390,4 +391,14 @@ def _has_learned(output: Path) -> bool:
     if not (output / LOG_FILE).exists():  # nobody knows what it is
         return True
     with (output / LOG_FILE).open(encoding="utf8") as lines:
-        return any('"dev_mlm"' in line and json.loads(line)["step"] > 0 for line in lines)
+        return any(_is_later_figure(line) for line in lines)
+
+
+def _is_later_figure(line: str) -> bool:
+    """Whether a line of the log is a figure of the development set after step 0."""
+    if '"dev_mlm"' not in line:
+        return False
+    try:
+        return bool(json.loads(line)["step"] > 0)
+    except json.JSONDecodeError:  # the last line, cut off as the power went: nobody knows
+        return True

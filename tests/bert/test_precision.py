@@ -45,6 +45,31 @@ def test_close_to_fp32(name: precision.Precision, bound: float, network: BertMod
     assert 1e-5 < error < bound * exact.abs().mean()
 
 
+@torch.no_grad()
+def test_hooks_and_adapters_are_not_passed_by(network: BertModel) -> None:
+    class Adapter(torch.nn.Module):
+        def __init__(self, base: torch.nn.Linear) -> None:
+            super().__init__()
+            self.base, self.weight, self.bias = base, base.weight, base.bias
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2.0 * self.base(x)
+
+    seen: list[torch.nn.Module] = []
+    handle = network.layers[0].register_forward_hook(lambda module, *_: seen.append(module))
+    assert lowered(network, "fp32") is network
+    lowered(network, "fp32")(BATCH)
+    assert seen
+    handle.remove()
+    assert (lowered(network, "fp32") is not network) == CAN_FUSE
+    attention = network.layers[0].attention
+    attention.qkv = Adapter(attention.qkv)
+    exact = network(BATCH).last_hidden_state
+    torch.testing.assert_close(lowered(network, "fp32")(BATCH).last_hidden_state, exact)
+    low = lowered(network, "bf16")(BATCH).last_hidden_state
+    assert (low - exact).abs().mean() < 0.01 * exact.abs().mean()
+
+
 @pytest.mark.parametrize(
     ("has_bf16", "kind"),
     [pytest.param(True, FusedLinear, marks=needs_fused_bf16), (False, HalfLinear)],

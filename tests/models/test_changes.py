@@ -25,3 +25,21 @@ def test_every_kind_of_change() -> None:
     assert changes.seen(second)
     assert not changes.seen(second)
     assert changes.seen(first)
+
+
+def test_what_was_replaced_may_live_elsewhere() -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    held = list(network.parameters())  # as an optimizer does
+    changes = Changes()
+    assert changes.seen(network)
+    network[0].weight = nn.Parameter(torch.zeros(2, 3))
+    assert changes.seen(network)
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.load_state_dict(state, assign=True)
+    assert changes.seen(network)
+    network[1].bias.data = torch.ones(2)
+    assert changes.seen(network)
+    network[1] = nn.Linear(2, 2)
+    assert changes.seen(network)
+    assert not changes.seen(network)
+    assert len(held) == 4

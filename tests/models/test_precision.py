@@ -92,6 +92,25 @@ def test_changed_weights_are_noticed(low: Language) -> None:
     np.testing.assert_array_equal(vectors(low), after)
 
 
+def test_an_interruption_leaves_no_old_weights(
+    low: Language, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    before = vectors(low)
+    with torch.no_grad():
+        for layer in encoder_shim(low.get_pipe("bert").model).network.layers:
+            bias = layer.feed_forward.down.bias
+            bias.add_(torch.linspace(-1.0, 1.0, len(bias)))
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder_module, "lowered", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            vectors(low)
+    assert np.abs(vectors(low) - before).mean() > 0.1
+    assert_low(low, in_fp32(low))
+
+
 def test_fp32_is_that_of_the_network_before_and_after_training(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,9 +6,10 @@ import copy
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,9 +26,14 @@ from tests.pipeline.lifecycle import examples, sentences
 TEXT = "The quick dog jumps the fox in Paris."
 
 
-def make(checkpoint: Path, *components: str, optimizer: str = "spacy_bert.AdamW.v1") -> Language:
+def make(
+    checkpoint: Path,
+    *components: str,
+    optimizer: str = "spacy_bert.AdamW.v1",
+    model: Mapping[str, Any] | None = None,
+) -> Language:
     nlp = spacy.blank("en")
-    nlp.add_pipe("bert", config={"model": {"name": str(checkpoint)}})
+    nlp.add_pipe("bert", config={"model": {"name": str(checkpoint), **(model or {})}})
     for component in components:
         nlp.add_pipe(component)
     sgd = {"@optimizers": optimizer, "learn_rate": 1e-3}
@@ -80,11 +86,16 @@ def test_autocast_around_a_pipeline(saved: tuple[Path, np.ndarray], precision: s
         assert nlp(TEXT).cats == cats
 
 
-def test_autocast_around_training(checkpoint: Path) -> None:
-    plain, around = make(checkpoint, "bert_ner"), make(checkpoint, "bert_ner")
-    plain.update(few(plain), drop=0.0)
+@pytest.mark.parametrize("chunk", [None, 16])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_autocast_around_training(checkpoint: Path, mixed: bool, chunk: int | None) -> None:
+    model = {"mixed_precision": mixed, "max_batch_pieces": chunk}
+    plain, around = (make(checkpoint, "bert_ner", model=model) for _ in range(2))
+    for _ in range(3):
+        plain.update(few(plain), drop=0.0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        around.update(few(around), drop=0.0)
+        for _ in range(3):
+            around.update(few(around), drop=0.0)
     np.testing.assert_array_equal(vectors(plain), vectors(around))
 
 

@@ -253,6 +253,30 @@ def test_a_config_of_something_else_is_left_alone(config, tmp_path):
     pretrain(one_step, tmp_path)
 
 
+def test_a_tracker_that_cannot_start_leaves_no_config(config, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no login")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "start_trackers", fail)
+        with pytest.raises(RuntimeError, match="no login"):
+            pretrain(config, tmp_path)
+    one_step = replace(
+        config,
+        text=config.text + "\n# mended",
+        training=replace(config.training, steps=1),
+    )
+    pretrain(one_step, tmp_path)
+
+
+def test_a_log_that_was_cut_off_is_of_unknown_results(config, tmp_path):
+    (tmp_path / "model-last").mkdir()
+    (tmp_path / "log.jsonl").write_text('{"step": 0, "dev_mlm": 9.1}\n{"step": 5, "dev_mlm": 1.')
+    with pytest.raises(ValueError, match="no checkpoint to go on from"):
+        pretrain(config, tmp_path, resume=True)
+    assert (tmp_path / "model-last").is_dir()
+
+
 def test_a_run_does_not_delete_what_it_begins_with(short_run, config, config_file, tmp_path):
     shutil.copytree(short_run[0], tmp_path / "run")
     rest = config_file.read_text().split("[data]")[1]
