@@ -83,7 +83,7 @@ def test_in_double_precision_equal_to_central_differences(checkpoint: Path) -> N
     """The batched pass itself, from the hidden states' gradient down to 1e-6."""
     one = task("exclusive", checkpoint)
     shim = copy.deepcopy(one.head.shim)
-    shim.place(shim.network.double(), shim.cfg)
+    shim.network.double()
     layouts = shim.lay_out([example.predicted for example in one.examples[:3]])
     torch.manual_seed(0)
     upstream = torch.randn(sum(len(layout.pieces) for layout in layouts), 128).double()
