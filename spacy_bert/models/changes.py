@@ -19,16 +19,16 @@ class Changes:
 
     def __init__(self) -> None:
         self._network: weakref.ref[nn.Module] | None = None
-        self._parameters: list[Place] = []
+        self._places: list[Place] = []
         self._state: tuple[int, int] | None = None
 
     def seen(self, network: nn.Module) -> bool:
         """Whether this is another network than the last time, or its weights have changed."""
         is_known = self._network is not None and self._network() is network
-        if is_known and self._state is not None and self._count() == self._state:
+        if is_known and self._count() == self._state:
             return False
         self._network = weakref.ref(network)
-        self._parameters = [
+        self._places = [
             (weakref.ref(module), name, weakref.ref(parameter))
             for module in network.modules()
             for name, parameter in module._parameters.items()
@@ -40,7 +40,7 @@ class Changes:
     def _count(self) -> tuple[int, int] | None:
         """How often they were changed in place, and where they lie; None if one was replaced."""
         changes = addresses = 0
-        for owner, name, reference in self._parameters:
+        for owner, name, reference in self._places:
             module, parameter = owner(), reference()
             if module is None or parameter is None or module._parameters.get(name) is not parameter:
                 return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from spacy_bert.bert import BertForPreTraining
 from spacy_bert.files import replacing
 from spacy_bert.pretraining.batches import START, BatchMaker, PreTrainingBatch
 from spacy_bert.pretraining.checkpoints import (
-    FOLDER,
     Progress,
     find_checkpoints,
     restore,
@@ -35,17 +33,20 @@ from spacy_bert.pretraining.objective import pretraining_losses
 from spacy_bert.pretraining.optimization import build_optimizer, set_rate
 from spacy_bert.pretraining.phases import Phase
 from spacy_bert.pretraining.report import describe, final_metrics
-from spacy_bert.pretraining.shards import MANIFEST_FILE, Shards
+from spacy_bert.pretraining.run_directory import (
+    BEST,
+    CONFIG_FILE,
+    LAST,
+    LOG_FILE,
+    METRICS_FILE,
+    clear_earlier_run,
+)
+from spacy_bert.pretraining.shards import Shards
 from spacy_bert.pretraining.signals import Stop, stop_signals
 from spacy_bert.pretraining.start import repeat_positions, start_model
 from spacy_bert.pretraining.throughput import flops_per_piece, peak_flops
 from spacy_bert.pretraining.tracking import start_trackers
 from spacy_bert.wordpiece import WordPiece
-
-CONFIG_FILE = "config.cfg"
-LOG_FILE = "log.jsonl"
-METRICS_FILE = "metrics.json"
-LAST, BEST = "model-last", "model-best"
 
 
 def pretrain(
@@ -99,7 +100,7 @@ def _pretrain(
         run.progress = restore(checkpoints[-1], run.model, run.optimizer, run.decisive)
         run.notes = [f"going on from step {run.progress.step:,}"]
     elif process.is_main:
-        _clear(output, config, overwrite=overwrite, resume=resume)
+        clear_earlier_run(output, config, overwrite=overwrite, resume=resume)
     process.wait()
     steps, first_step = config.training.steps, run.progress.step
     trackers = []
@@ -347,58 +348,3 @@ def _prepare(model: BertForPreTraining, config: PretrainConfig, process: Process
     if process.world_size > 1:
         return DistributedDataParallel(model)
     return model
-
-
-def _clear(output: Path, config: PretrainConfig, *, overwrite: bool, resume: bool) -> None:
-    """Make sure that old results never stand beside new ones, and that nothing else is lost."""
-    if (output / MANIFEST_FILE).exists():
-        raise ValueError(f"{output}: holds shards; name another directory for the run")
-    old = [output / name for name in (LOG_FILE, METRICS_FILE, LAST, BEST, FOLDER)]
-    old = [path for path in old if path.exists()]
-    own = output / CONFIG_FILE
-    if own.exists() and not (output / LOG_FILE).exists() and own.read_text("utf8") != config.text:
-        raise ValueError(f"{own}: is of no earlier run; name another directory for this one")
-    if resume and _has_learned(output):
-        raise ValueError(
-            f"{output}: holds what an earlier run has learned, but no checkpoint to go on from; "
-            "name another directory, or pass --overwrite to delete it"
-        )
-    start = config.checkpoint
-    if start is not None and any(start.resolve().is_relative_to(path.resolve()) for path in old):
-        raise ValueError(
-            f"[model] checkpoint {start} would be deleted with the earlier run in {output}; "
-            "name another directory"
-        )
-    if old and not (overwrite or resume):
-        names = ", ".join(path.name for path in old)
-        raise ValueError(
-            f"{output}: holds an earlier run ({names}); name another directory, or pass --resume "
-            "to go on with it or --overwrite to delete it"
-        )
-    for path in old:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _has_learned(output: Path) -> bool:
-    """Whether results stand there that a run has come to: more than it was begun with."""
-    if (output / METRICS_FILE).exists():
-        return True
-    if not any((output / name).exists() for name in (LAST, BEST)):
-        return False
-    if not (output / LOG_FILE).exists():  # nobody knows what it is
-        return True
-    with (output / LOG_FILE).open(encoding="utf8") as lines:
-        return any(_is_later_figure(line) for line in lines)
-
-
-def _is_later_figure(line: str) -> bool:
-    """Whether a line of the log is a figure of the development set after step 0."""
-    if '"dev_mlm"' not in line:
-        return False
-    try:
-        return bool(json.loads(line)["step"] > 0)
-    except json.JSONDecodeError:  # the last line, cut off as the power went: nobody knows
-        return True
